@@ -1,0 +1,83 @@
+"""Plug-ins: a plug-in's name is its file name, found in the package first and then in `$MEDTRAIN_PLUGINS`.
+
+`$MEDTRAIN_PLUGINS/<room>/<kind>/<name>.py` mirrors `medtrain/<room>/<kind>/<name>.py`. Only the named file is imported.
+"""
+
+import difflib
+import importlib
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+
+from medtrain.errors import ConfigError
+
+PACKAGE = Path(__file__).parent
+VARIABLE = "MEDTRAIN_PLUGINS"
+SHIPPED_VARIABLE = "MEDTRAIN_SHIPPED_PLUGINS"
+"""On a worker: the folder name under which the driver's plug-ins were shipped, somewhere on `sys.path`."""
+
+
+def own_root() -> Path | None:
+    """The user's plug-in folder on this machine, or None.
+
+    Raises:
+        ConfigError: the variable names no folder.
+    """
+    shipped = os.environ.get(SHIPPED_VARIABLE)
+    if shipped:
+        for entry in sys.path:
+            if (Path(entry) / shipped).is_dir():
+                return Path(entry) / shipped
+    given = os.environ.get(VARIABLE)
+    if not given:
+        return None
+    root = Path(given).expanduser().resolve()
+    if not root.is_dir():
+        raise ConfigError(f"{VARIABLE}={given}: no such folder; unset it or create <room>/<kind>/<name>.py in it")
+    return root
+
+
+def files(room: str, kind: str) -> dict[str, Path]:
+    """Every plug-in of a kind as name -> file; the package's own win over a user's of the same name."""
+    found: dict[str, Path] = {}
+    for root in (own_root(), PACKAGE):
+        if root is not None:
+            folder = root / room / kind
+            found.update({p.stem: p for p in sorted(folder.glob("*.py")) if not p.stem.startswith("_")})
+    return dict(sorted(found.items()))
+
+
+def load(room: str, kind: str, name: str) -> ModuleType:
+    """Import the one file that bears the plug-in's name.
+
+    Raises:
+        ConfigError: there is no such plug-in; the message lists those there are.
+    """
+    known = files(room, kind)
+    if name not in known:
+        near = difflib.get_close_matches(name, known, 1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ConfigError(
+            f"{room}/{kind}: no plug-in {name!r}; {hint}there are: {', '.join(known) or 'none'}. "
+            f"Add one as ${VARIABLE}/{room}/{kind}/{name}.py"
+        )
+    path = known[name]
+    if path.is_relative_to(PACKAGE):
+        return importlib.import_module(f"medtrain.{room}.{kind}.{name}")
+    module_name = f"medtrain_plugins.{room}.{kind}.{name}"
+    if module_name in sys.modules:
+        return sys.modules[module_name]
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def source_of(room: str, kind: str, name: str) -> Path:
+    """The file of a plug-in, for the code part of an artifact's identity."""
+    load(room, kind, name)
+    return files(room, kind)[name]

@@ -1,0 +1,57 @@
+"""Step metrics to JSON lines and TensorBoard, and progress as lines that survive a job's log."""
+
+import json
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tqdm import tqdm
+
+
+class Tracker:
+    """Writes `metrics.jsonl` and TensorBoard events in one folder; a resumed run appends."""
+
+    def __init__(self, folder: Path):
+        from torch.utils.tensorboard import SummaryWriter
+
+        folder.mkdir(parents=True, exist_ok=True)
+        self._lines = (folder / "metrics.jsonl").open("a", encoding="utf-8")
+        self._board = SummaryWriter(str(folder / "tensorboard"))
+
+    def log(self, metrics: dict[str, float], step: int) -> None:
+        """Write one line of numbers for a step."""
+        self._lines.write(json.dumps({"step": step, **metrics}) + "\n")
+        self._lines.flush()
+        for name, value in metrics.items():
+            self._board.add_scalar(name, value, step)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._lines.close()
+        self._board.close()
+
+
+class Progress:
+    """A progress bar printed as whole lines at most every `every_s` seconds: bar, count, rate, ETA, and a note."""
+
+    def __init__(self, title: str, total: int, *, done: int = 0, unit: str = "row", every_s: float = 5.0):
+        self._title, self._total, self._unit, self._every_s = title, total, unit, every_s
+        self._first = self.done = done
+        self._began = self._printed = time.monotonic()
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        """Count work done and print when it is time, or when all is done."""
+        self.done += count
+        now = time.monotonic()
+        if now - self._printed >= self._every_s or self.done >= self._total:
+            self._printed = now
+            print(self._line(now - self._began, note), flush=True)
+
+    def _line(self, elapsed_s: float, note: str) -> str:
+        rate = (self.done - self._first) / elapsed_s if elapsed_s > 0 else None
+        return tqdm.format_meter(
+            self.done, self._total, elapsed_s, ncols=110, prefix=self._title, ascii=True, unit=self._unit, rate=rate, postfix=note
+        )
