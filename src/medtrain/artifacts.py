@@ -1,7 +1,7 @@
 """Artifacts: the folders at which rooms meet, whole or absent, each with a manifest that says how it was made.
 
-`<root>/<kind>/<name>/` holds the files, `identity.json` (written first: what is being made) and `manifest.json` (written
-last: it is whole). Identity is config without knobs, the fingerprints of the inputs, and a hash of the code used.
+`<root>/<kind>/<name>/` holds the files, `identity.json` (written first: what is being made) and `manifest.json`
+(written last: it is whole). Identity is config without knobs, the fingerprints of the inputs, and a hash of the code.
 """
 
 import hashlib
@@ -185,7 +185,9 @@ def difference(old: Any, new: Any, path: str = "") -> list[str]:
         for key in sorted(old.keys() | new.keys()):
             lines += difference(old.get(key), new.get(key), f"{path}.{key}" if path else key)
         return lines
-    return [] if old == new else [f"{path}: {json.dumps(old, ensure_ascii=False)} -> {json.dumps(new, ensure_ascii=False)}"]
+    if old == new:
+        return []
+    return [f"{path}: {json.dumps(old, ensure_ascii=False)} -> {json.dumps(new, ensure_ascii=False)}"]
 
 
 def _read_json(store: Store, path: str) -> dict[str, Any] | None:

@@ -56,7 +56,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ConfigError(f"config file {path}: no such file; give --config an existing YAML file")
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 (a SafeLoader)
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except yaml.YAMLError as error:
         raise ConfigError(f"config file {path}: not valid YAML: {error}") from None
     if content is None:
@@ -81,7 +81,7 @@ def override(content: dict[str, Any], assignments: Sequence[str]) -> dict[str, A
         place: Any = content
         for key in parents:
             place = place.setdefault(key, {}) if isinstance(place, dict) else _item(place, key, assignment)
-        value = yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
+        value = yaml.load(text, Loader=_Loader)
         if isinstance(place, list):
             _item(place, last, assignment)
             place[int(last)] = value
@@ -145,7 +145,9 @@ def identity(config: Config) -> dict[str, Any]:
     def strip(value: Any) -> Any:
         if isinstance(value, Config):
             return {
-                name: strip(getattr(value, name)) for name, field in type(value).model_fields.items() if not _is_knob(field)
+                name: strip(getattr(value, name))
+                for name, field in type(value).model_fields.items()
+                if not _is_knob(field)
             }
         if isinstance(value, dict):
             return {key: strip(item) for key, item in value.items()}
@@ -166,7 +168,9 @@ def fingerprint(value: Any) -> str:
 def fields(kind: type[Config], prefix: str = "") -> Iterator[tuple[str, FieldInfo, type[Config]]]:
     """Every leaf field as (dotted path, field, owner), for `--help`."""
     for name, field in kind.model_fields.items():
-        nested = [t for t in (field.annotation, *get_args(field.annotation)) if isinstance(t, type) and issubclass(t, Config)]
+        nested = [
+            t for t in (field.annotation, *get_args(field.annotation)) if isinstance(t, type) and issubclass(t, Config)
+        ]
         if nested:
             for inner in nested:
                 yield from fields(inner, f"{prefix}{name}.")

@@ -41,9 +41,13 @@ def parse(
     parser = argparse.ArgumentParser(
         prog=script.name, description=title, epilog=describe(kind), formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--config", default="demo", help="a YAML file, or the name of one in jobs/configs/%s" % script.stem)
+    parser.add_argument(
+        "--config", default="demo", help=f"a YAML file, or the name of one in jobs/configs/{script.stem}"
+    )
     parser.add_argument("overrides", nargs="*", metavar="section.field=value", help="settings that win over the YAML")
-    parser.add_argument("--dry-run", action="store_true", help="print the resolved config, plan and estimates, then stop")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print the resolved config, plan and estimates, then stop"
+    )
     parser.add_argument("--again", action="store_true", help="make the artifact again even if it is whole")
     parser.add_argument("--keep-stale", action="store_true", help="use artifacts that were made by other code")
     for name, text in (flags or {}).items():
@@ -77,5 +81,3 @@ def describe(kind: type[Config]) -> str:
 def show(config: Config) -> str:
     """A resolved config as YAML."""
     return yaml.safe_dump(config.model_dump(mode="json"), allow_unicode=True, sort_keys=False)
-
-

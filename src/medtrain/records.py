@@ -30,14 +30,14 @@ class Turn:
 class Record:
     """One sample of a corpus.
 
-    `id` is unique in an artifact (`<source>:<id in the corpus>`); rows cut from one document share `document_id`, so that
-    a split never tears a document. `task` names the schema of `gold` and the wording (ner, relations, labels, translation,
-    qa, general, identity); `category` is the paper's (NER, RE, TC, MT, QA, GENERAL, SELF). `meta` holds what a source
-    wants to keep, JSON values only.
+    `id` is unique in an artifact (`<source>:<id in the corpus>`); rows cut from one document share `document_id`, so
+    that a split never tears a document. `task` names the schema of `gold` and the wording (ner, relations, labels,
+    translation, qa, general, identity); `category` is the paper's (NER, RE, TC, MT, QA, GENERAL, SELF). `meta` holds
+    what a source wants to keep, JSON values only.
 
     `gold` by task:
-        ner        {"entities": [{"type", "text", "start", "end"}], "types": [asked for]}; offsets are code points into the
-                   context of the first user turn, half-open, or null where the corpus has none
+        ner        {"entities": [{"type", "text", "start", "end"}], "types": [asked for]}; offsets are code points into
+                   the context of the first user turn, half-open, or null where the corpus has none
         relations  {"relations": [{"type", "head", "tail"}], "types": [...]}
         labels     {"labels": [...], "label_set": [...]}
         others     null; the reference is the text of the last assistant turn
@@ -55,8 +55,15 @@ class Record:
     meta: dict[str, Any] = field(default_factory=dict)
 
 
+_TEXTS = ("id", "document_id", "source", "task", "category", "language", "split")
 TURN = pa.struct(
-    [("role", pa.string()), ("query", pa.string()), ("context", pa.string()), ("text", pa.string()), ("trained", pa.bool_())]
+    [
+        ("role", pa.string()),
+        ("query", pa.string()),
+        ("context", pa.string()),
+        ("text", pa.string()),
+        ("trained", pa.bool_()),
+    ]
 )
 SCHEMA = pa.schema(
     [
@@ -79,7 +86,7 @@ def to_arrow(records: Sequence[Record]) -> pa.Table:
     """Records as a table of `SCHEMA`."""
     rows = [
         {
-            **{name: getattr(r, name) for name in ("id", "document_id", "source", "task", "category", "language", "split")},
+            **{name: getattr(r, name) for name in _TEXTS},
             "turns": [asdict(turn) for turn in r.turns],
             "gold": None if r.gold is None else json.dumps(r.gold, ensure_ascii=False, sort_keys=True),
             "meta": json.dumps(r.meta, ensure_ascii=False, sort_keys=True),

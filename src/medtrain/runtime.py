@@ -76,7 +76,10 @@ def check_cluster(store: Store) -> None:
     task = ray.remote(num_cpus=0)(look)
     nodes = [node for node in ray.nodes() if node["Alive"]]
     answers = ray.get(
-        [task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(n["NodeID"], soft=False)).remote() for n in nodes]
+        [
+            task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(n["NodeID"], soft=False)).remote()
+            for n in nodes
+        ]
     )
     store.delete(path)
     mine = report()
@@ -87,7 +90,8 @@ def check_cluster(store: Store) -> None:
             raise ConfigError(f"node {where}: runs {', '.join(wrong)}; install constraints.txt on every node")
         if seen != nonce:
             raise ConfigError(f"storage.root={store.root}: node {where} does not see it; use a shared folder or a URI")
-    print(f"workers: {len(nodes)} node(s) run medtrain {mine['medtrain']}, plug-ins: {', '.join(mine['plugins']) or 'none'}")
+    own = ", ".join(mine["plugins"]) or "none"
+    print(f"workers: {len(nodes)} node(s) run medtrain {mine['medtrain']}, plug-ins: {own}")
 
 
 def wants_gpu(config: RuntimeConfig) -> bool:

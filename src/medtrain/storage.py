@@ -69,7 +69,9 @@ class Store:
             ConfigError: the root is remote.
         """
         if not self.is_local:
-            raise ConfigError(f"storage.root={self.root}: {path} must be opened as a local file; use a shared local folder")
+            raise ConfigError(
+                f"storage.root={self.root}: {path} must be opened as a local file; use a shared local folder"
+            )
         return Path(self._full(path))
 
     def exists(self, path: str) -> bool:

@@ -29,7 +29,9 @@ class Tracker:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._lines.close()
         self._board.close()
 
@@ -53,5 +55,13 @@ class Progress:
     def _line(self, elapsed_s: float, note: str) -> str:
         rate = (self.done - self._first) / elapsed_s if elapsed_s > 0 else None
         return tqdm.format_meter(
-            self.done, self._total, elapsed_s, ncols=110, prefix=self._title, ascii=True, unit=self._unit, rate=rate, postfix=note
+            self.done,
+            self._total,
+            elapsed_s,
+            ncols=110,
+            prefix=self._title,
+            ascii=True,
+            unit=self._unit,
+            rate=rate,
+            postfix=note,
         )
