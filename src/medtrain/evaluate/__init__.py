@@ -1,0 +1,1 @@
+"""A system -> predictions -> metrics with intervals -> a report."""

@@ -1,0 +1,1 @@
+"""Metrics by file name; see the contract in `medtrain.evaluate.intervals.Statistics`."""

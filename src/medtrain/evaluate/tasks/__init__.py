@@ -1,0 +1,1 @@
+"""Tasks by file name; see the contract in `medtrain.evaluate.cases`."""
