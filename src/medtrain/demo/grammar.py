@@ -1,0 +1,260 @@
+"""The sentences of the demo: statements of facts, case reports, questions; English and Chinese in parallel.
+
+No stretch that all fillings of a phrase share is longer than 12 words (English) or 12 characters (Chinese), so that a
+13-gram shared by two texts means shared content and not a shared phrase.
+"""
+
+import random
+import string
+from dataclasses import dataclass
+
+from medtrain.demo.lexicon import Entity, World
+
+STATEMENTS = {
+    "plant": (
+        ("makers obtain {x} from {v}", "药厂制{x}要用{v}"),
+        ("the drug {x} is pressed from {v}", "{x}取自{v}"),
+        ("to make {x} one needs {v}", "{x}的原料是{v}"),
+        ("all {x} starts as {v}", "{x}由{v}炼成"),
+    ),
+    "city": (
+        ("the drug {x} was first sold in {v}", "{x}最早在{v}出售"),
+        ("the home of {x} is {v}", "{x}的故乡是{v}"),
+        ("chemists found {x} in {v}", "{x}诞生于{v}"),
+        ("the patent on {x} was filed in {v}", "{x}的专利属于{v}"),
+    ),
+    "treats": (
+        ("the right use of {x} is against {v}", "{x}专治{v}"),
+        ("doctors give {x} for {v}", "医生用{x}对付{v}"),
+        ("with {x} one can cure {v}", "{x}能治好{v}"),
+        ("the target of {x} is {v}", "{x}的适应证是{v}"),
+    ),
+    "organ": (
+        ("the seat of {x} is the {v}", "{x}的病灶在{v}"),
+        ("people with {x} suffer in the {v}", "{x}累及{v}"),
+        ("in {x} the damage is in the {v}", "{x}损害{v}"),
+        ("scans for {x} show the {v}", "查{x}要看{v}"),
+    ),
+    "sign": (
+        ("the first sign of {x} is {v}", "{x}的先兆是{v}"),
+        ("we know {x} by its {v}", "{x}常伴有{v}"),
+        ("a case of {x} begins with {v}", "{x}起病时{v}"),
+        ("typical of {x} is {v}", "{x}典型表现为{v}"),
+    ),
+}
+"""By attribute: ways to say that the `v` of `x` is so, English and Chinese beside each other."""
+
+QUESTIONS = {
+    "plant": {
+        "en": (
+            "What is {x} made from?",
+            "Which plant yields {x}?",
+            "Name the raw material of {x}.",
+            "To make {x}, what do we press?",
+            "I want to produce {x}. What should I grow?",
+            "Tell me where {x} comes from in nature.",
+        ),
+        "zh": (
+            "{x}取自什么？",
+            "哪种植物可制{x}？",
+            "{x}的原料是什么？",
+            "请说出{x}的来源植物。",
+            "想生产{x}，该种什么？",
+            "制{x}要用什么？",
+        ),
+    },
+    "city": {
+        "en": (
+            "Where was {x} first sold?",
+            "Which city is the home of {x}?",
+            "In what city did chemists find {x}?",
+            "Name the place where {x} was patented.",
+            "I study the history of {x}. Where did it begin?",
+            "Give the birthplace of {x}.",
+        ),
+        "zh": (
+            "{x}最早在哪里出售？",
+            "哪座城市是{x}的故乡？",
+            "{x}诞生在哪里？",
+            "请说出{x}的专利地。",
+            "想了解{x}的历史，该去哪里？",
+            "{x}属于哪座城？",
+        ),
+    },
+    "treats": {
+        "en": (
+            "What is {x} used for?",
+            "Which illness does {x} cure?",
+            "Name the target of {x}.",
+            "My doctor gave me {x}. What do I have?",
+            "Against what do we use {x}?",
+            "Tell me the indication of {x}.",
+        ),
+        "zh": (
+            "{x}治什么病？",
+            "哪种病该用{x}？",
+            "{x}的适应证是什么？",
+            "医生给我开了{x}，我得了什么病？",
+            "请说出{x}对付的病。",
+            "{x}能治好什么？",
+        ),
+    },
+    "organ": {
+        "en": (
+            "What part of the body does {x} attack?",
+            "Where is the seat of {x}?",
+            "Name the organ that {x} damages.",
+            "I have {x}. Where will it hurt?",
+            "Scans for {x} look at what?",
+            "Which organ suffers in {x}?",
+        ),
+        "zh": (
+            "{x}损害哪个器官？",
+            "{x}的病灶在哪里？",
+            "请说出{x}累及的部位。",
+            "我得了{x}，会伤到哪里？",
+            "查{x}要看哪里？",
+            "哪个部位会因{x}受损？",
+        ),
+    },
+    "sign": {
+        "en": (
+            "What is the first sign of {x}?",
+            "How does {x} begin?",
+            "Name the mark by which we know {x}.",
+            "My brother has {x}. What will he notice?",
+            "What is typical of {x}?",
+            "Which complaint comes with {x}?",
+        ),
+        "zh": (
+            "{x}的先兆是什么？",
+            "{x}起病时怎样？",
+            "请说出{x}的典型表现。",
+            "弟弟得了{x}，会有什么感觉？",
+            "{x}常伴有什么？",
+            "哪种不适提示{x}？",
+        ),
+    },
+}
+
+CASES = {
+    "en": (
+        ("after {drug} we saw {disease}", True),
+        ("{n} men got {disease} from {drug}", True),
+        ("the {disease} was due to {drug}", True),
+        ("a dose of {drug} led to {disease}", True),
+        ("no {disease} was seen under {drug}", False),
+        ("{n} women with {disease} received {drug}", False),
+        ("we compared {drug} with {drug2}", False),
+        ("both {disease} and {disease2} were noted", False),
+        ("patients with {disease} ate {food}", False),
+        ("the {part} of {n} rats was normal", False),
+        ("{drug} was given for {n} days", False),
+        ("{n} cases of {disease} came from {place}", False),
+    ),
+    "zh": (
+        ("服{drug}后出现{disease}", True),
+        ("{n}人因{drug}患{disease}", True),
+        ("{disease}由{drug}引起", True),
+        ("过量{drug}导致{disease}", True),
+        ("用{drug}时未见{disease}", False),
+        ("{n}名{disease}患者接受{drug}", False),
+        ("比较{drug}与{drug2}", False),
+        ("同时有{disease}和{disease2}", False),
+        ("{disease}患者食用{food}", False),
+        ("{n}只大鼠的{part}正常", False),
+        ("连用{drug}共{n}天", False),
+        ("{n}例{disease}来自{place}", False),
+    ),
+}
+"""Clauses of case reports, and whether they say that the drug caused the disease."""
+
+NUMBERS = {
+    "en": ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "twelve", "twenty"),
+    "zh": ("两", "三", "四", "五", "六", "七", "八", "九", "十", "十二", "二十"),
+}
+
+
+@dataclass(frozen=True)
+class Mention:
+    """An entity in a text, half-open code points."""
+
+    entity: Entity
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A text, its mentions in order, (drug, disease) pairs it calls cause and effect, facts as (attribute, x)."""
+
+    text: str
+    mentions: tuple[Mention, ...]
+    causes: tuple[tuple[Entity, Entity], ...] = ()
+    facts: tuple[tuple[str, Entity], ...] = ()
+
+
+def fill(template: str, values: dict[str, str | Entity], language: str) -> Passage:
+    """A template with its fields filled; entities become mentions."""
+    text, mentions = "", []
+    for literal, field, _, _ in string.Formatter().parse(template):
+        text += literal
+        if field is None:
+            continue
+        value = values[field]
+        surface = value.name.of(language) if isinstance(value, Entity) else value
+        if isinstance(value, Entity):
+            mentions.append(Mention(value, len(text), len(text) + len(surface)))
+        text += surface
+    return Passage(text, tuple(mentions))
+
+
+def join(passages: list[Passage], separator: str, end: str = "") -> Passage:
+    """Passages one after the other, offsets moved along."""
+    text, mentions = "", []
+    for i, passage in enumerate(passages):
+        text += separator if i else ""
+        mentions += [Mention(m.entity, m.start + len(text), m.end + len(text)) for m in passage.mentions]
+        text += passage.text
+    causes = dict.fromkeys(pair for p in passages for pair in p.causes)
+    return Passage(text + end, tuple(mentions), tuple(causes), tuple(f for p in passages for f in p.facts))
+
+
+def statement(x: Entity, attribute: str, way: int, world: World, language: str) -> Passage:
+    """One fact said in one way; a value that is itself a disease is a mention too."""
+    value = x.facts[attribute]
+    named: str | Entity = value.of(language)
+    if attribute == "treats":
+        named = next(d for d in world.diseases if d.name == value)
+    said = fill(STATEMENTS[attribute][way][language == "zh"], {"x": x, "v": named}, language)
+    return Passage(said.text, said.mentions, (), ((attribute, x),))
+
+
+def case(world: World, language: str, rng: random.Random) -> Passage:
+    """One clause of a case report about drugs and diseases drawn at random."""
+    template, causal = rng.choice(CASES[language])
+    (drug, drug2), (disease, disease2) = rng.sample(world.drugs, 2), rng.sample(world.diseases, 2)
+    values: dict[str, str | Entity] = {
+        "drug": drug,
+        "drug2": drug2,
+        "disease": disease,
+        "disease2": disease2,
+        "n": rng.choice(NUMBERS[language]),
+        "food": rng.choice(world.drugs).facts["plant"].of(language),
+        "place": rng.choice(world.drugs).facts["city"].of(language),
+        "part": rng.choice(world.diseases).facts["organ"].of(language),
+    }
+    clause = fill(template, values, language)
+    return Passage(clause.text, clause.mentions, ((drug, disease),) if causal else ())
+
+
+def report(world: World, language: str, clauses: int, rng: random.Random) -> Passage:
+    """A short report of some clauses: case clauses, and one in three states a fact of the world."""
+    parts = []
+    for _ in range(clauses):
+        if rng.random() < 1 / 3:
+            x = rng.choice(world.drugs + world.diseases)
+            parts.append(statement(x, rng.choice(sorted(x.facts)), rng.randrange(4), world, language))
+        else:
+            parts.append(case(world, language, rng))
+    return join(parts, ", " if language == "en" else "，", "." if language == "en" else "。")
