@@ -27,3 +27,7 @@ class CorruptArtifact(MedtrainError):
 
 class TrainingError(MedtrainError):
     """Training cannot go on: no trained token in a step, a loss that is no number, a base that does not fit."""
+
+
+class GenerationError(MedtrainError):
+    """Answers cannot be generated: the workers keep dying."""
