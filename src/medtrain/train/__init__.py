@@ -1,0 +1,1 @@
+"""Token shards to one adapter: QLoRA under DeepSpeed inside Ray Train."""

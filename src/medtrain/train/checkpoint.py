@@ -1,0 +1,118 @@
+"""Checkpoints: the trainable state whole, on any number of workers and any ZeRO stage; whole or absent.
+
+Each lies in a directory of its own, `checkpoints/step-<step>-attempt-<attempt>/`, and its marker is written last. Nothing
+is renamed, so the same rule holds on disks and object stores. Attempts are numbered, and a writer that finds a later one
+stops: it belongs to a worker group that was given up.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from safetensors.torch import load, save
+
+from medtrain.errors import TrainingError
+from medtrain.storage import Store
+from medtrain.train.state import State
+
+FOLDER, MARKER = "checkpoints", "COMPLETE.json"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands, beside its tensors."""
+
+    step: int
+    """Optimizer steps made."""
+    best_step: int = 0
+    """The step with the lowest validation loss so far, 0 before the first validation."""
+    best_loss: float = float("inf")
+    """That loss, nats a token."""
+    stale: int = 0
+    """Validations since the best one."""
+    below_one_step: int = 0
+    """The first step whose training loss was below 1 (BioQwen's criterion), 0 if none was."""
+    first_loss: float = float("nan")
+    last_loss: float = float("nan")
+    trained_tokens: int = 0
+    """Tokens trained so far, over all steps."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A whole checkpoint read back."""
+
+    path: str
+    progress: Progress
+    state: State
+
+
+def claim_attempt(store: Store) -> int:
+    """Begin a new attempt at a run: its number, one above every earlier one."""
+    attempt = 1 + max((int(path.split("/")[-1]) for path in store.files("attempts")), default=0)
+    store.write(f"attempts/{attempt:06d}", b"")
+    return attempt
+
+
+def write(store: Store, attempt: int, progress: Progress, state: State) -> str:
+    """Write a checkpoint, the marker last, and read its bytes back.
+
+    Raises:
+        TrainingError: a later attempt at this run has begun, or what was read back is not what was written.
+        OSError: the storage refuses, a full disk for instance; the last whole checkpoint is untouched.
+    """
+    _fence(store, attempt)
+    folder = f"{FOLDER}/step-{progress.step:08d}-attempt-{attempt:06d}"
+    files = {"state.safetensors": save(state), "progress.json": json.dumps(asdict(progress)).encode()}
+    for name, content in files.items():
+        store.write(f"{folder}/{name}", content)
+    sums = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    for name, wanted in sums.items():
+        if hashlib.sha256(store.read(f"{folder}/{name}")).hexdigest() != wanted:
+            raise TrainingError(f"checkpoint {folder}/{name}: reads back otherwise than written; check {store.root}'s disk")
+    _fence(store, attempt)
+    store.write(f"{folder}/{MARKER}", json.dumps(sums).encode())
+    return folder
+
+
+def _fence(store: Store, attempt: int) -> None:
+    latest = max((int(path.split("/")[-1]) for path in store.files("attempts")), default=0)
+    if latest > attempt:
+        raise TrainingError(f"attempt {attempt} at this run was given up: attempt {latest} has taken over; end this job")
+
+
+def latest(store: Store, warn: Any = print) -> Checkpoint | None:
+    """The last whole checkpoint; damaged and partial ones are skipped with a warning."""
+    for name in sorted(store.folders(FOLDER), reverse=True):
+        folder = f"{FOLDER}/{name}"
+        found = read(store, folder)
+        if isinstance(found, Checkpoint):
+            return found
+        warn(f"checkpoint {folder} is skipped: {found}")
+    return None
+
+
+def read(store: Store, folder: str) -> Checkpoint | str:
+    """A checkpoint if it is whole, else what is wrong with it."""
+    if not store.exists(f"{folder}/{MARKER}"):
+        return "it is partial (its marker is missing)"
+    try:
+        sums = json.loads(store.read(f"{folder}/{MARKER}"))
+        files = {name: store.read(f"{folder}/{name}") for name in sums}
+    except (ValueError, OSError) as error:
+        return f"it cannot be read ({type(error).__name__})"
+    damaged = [name for name, content in files.items() if hashlib.sha256(content).hexdigest() != sums[name]]
+    if damaged or set(files) != {"state.safetensors", "progress.json"}:
+        return f"it is damaged ({', '.join(damaged) or 'wrong files'})"
+    return Checkpoint(folder, Progress(**json.loads(files["progress.json"])), load(files["state.safetensors"]))
+
+
+def prune(store: Store, keep: int, best_step: int) -> None:
+    """Delete all but the newest `keep` whole checkpoints and the best one; partial ones older than these go too."""
+    names = sorted(store.folders(FOLDER), reverse=True)
+    whole = [name for name in names if store.exists(f"{FOLDER}/{name}/{MARKER}")]
+    kept = set(whole[:keep]) | {name for name in whole if name.startswith(f"step-{best_step:08d}-")}
+    for name in names:
+        if name not in kept and whole and name < whole[0]:
+            store.delete(f"{FOLDER}/{name}")

@@ -1,0 +1,138 @@
+"""One optimizer step under DeepSpeed: exact token normalisation, our own accumulation, seeds by micro-batch."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from medtrain import runtime
+from medtrain.errors import TrainingError
+from medtrain.tokens.shards import Samples
+from medtrain.train import order
+from medtrain.train import state as trainable_state
+from medtrain.train.batches import Batch, collate
+from medtrain.train.deepspeed_config import EngineConfig, deepspeed_config
+from medtrain.train.loss import LossModule
+from medtrain.train.optimizer import OptimizerConfig, build
+
+
+class Engine:
+    """A model under DeepSpeed that runs the global batches of a plan.
+
+    Args:
+        model: PEFT model whose adapter alone is trainable.
+        samples: the token artifact's rows.
+        batch: layout of micro-batches.
+        optimizer: AdamW's settings.
+        engine: ZeRO stage.
+        pad_id: token id that pads.
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        samples: Samples,
+        *,
+        batch: order.BatchConfig,
+        optimizer: OptimizerConfig,
+        engine: EngineConfig,
+        pad_id: int,
+    ):
+        import deepspeed
+
+        self._samples, self._batch, self._pad_id = samples, batch, pad_id
+        self._rank, self._world_size = runtime.rank(), runtime.world_size()
+        model.train()  # before the engine is built: ZeRO stages agree only then
+        if engine.gradient_checkpointing:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})  # type: ignore[operator]
+            model.enable_input_require_grads()  # type: ignore[operator]
+        module = LossModule(model)
+        self.deepspeed, *_ = deepspeed.initialize(
+            model=module,
+            optimizer=build(optimizer, module.parameters()),
+            config=deepspeed_config(engine, optimizer.clip, self._world_size),
+            dist_init_required=False,
+        )
+        self._device = next(module.parameters()).device if engine.zero_stage < 3 else self.deepspeed.device
+
+    def step(self, micro_batches: Sequence[order.MicroBatch], learning_rate: float) -> dict[str, float]:
+        """Train one global batch; every rank calls it with the same micro-batches.
+
+        The loss is the sum over all trained tokens of the global batch, divided by their number: rank and
+        accumulation weigh nothing. DeepSpeed averages gradients over ranks, hence the factor of the world size.
+
+        Returns:
+            `loss` (nats a token), `tokens`, `trained_tokens`, `gradient_norm` (before clipping).
+
+        Raises:
+            TrainingError: the batch trains no token, or its loss is no number.
+        """
+        trained = sum(int(self._samples.trained_tokens[row]) for micro in micro_batches for row in micro.rows)
+        if trained == 0:
+            ids = [self._samples.ids[row] for micro in micro_batches for row in micro.rows][:5]
+            raise TrainingError(f"a step without a trained token (samples {', '.join(ids)}, …): nothing to learn from")
+        mine = order.share(micro_batches, self._rank, self._world_size)
+        total = torch.zeros((), dtype=torch.float64, device=self._device)
+        for turn, micro in enumerate(mine):
+            loss_sum = self._forward(micro)
+            total += loss_sum.detach().double()
+            self.deepspeed.set_gradient_accumulation_boundary(turn == len(mine) - 1)
+            self.deepspeed.backward(loss_sum * (self._world_size / trained), scale_wrt_gas=False)
+        for group in self.deepspeed.optimizer.param_groups:
+            group["lr"] = learning_rate
+        norm = self._plain_gradient_norm() if self.deepspeed.zero_optimization_stage() == 0 else None
+        self.deepspeed.step()
+        if self._world_size > 1:
+            dist.all_reduce(total)
+        loss = float(total) / trained
+        if loss != loss:
+            raise TrainingError(f"the loss is {loss}: lower optimizer.learning_rate, or look at the last samples' ids")
+        tokens = sum(int(self._samples.lengths[row]) for micro in micro_batches for row in micro.rows)
+        norm = self.deepspeed.get_global_grad_norm() if norm is None else norm
+        return {"loss": loss, "tokens": tokens, "trained_tokens": trained, "gradient_norm": float(norm)}
+
+    def _plain_gradient_norm(self) -> float:
+        """The norm at stage 0, where DeepSpeed clips without keeping it; gradients are reduced at the boundary."""
+        gradients = [p.grad for p in trainable_state.trainable(self.deepspeed.module).values() if p.grad is not None]
+        return float(torch.nn.utils.get_total_norm(gradients))
+
+    def losses(self, micro_batches: Sequence[order.MicroBatch]) -> list[tuple[float, int]]:
+        """The (summed loss, trained tokens) of each micro-batch without training; the same list on every rank.
+
+        Each value is computed on one rank and added to zeros of the others, so it does not depend on their number.
+        """
+        found = torch.zeros(len(micro_batches), 2, dtype=torch.float64, device=self._device)
+        self.deepspeed.eval()
+        with torch.no_grad():
+            for turn, micro in enumerate(order.share(micro_batches, self._rank, self._world_size)):
+                loss_sum = self._forward(micro)
+                if micro is not None:
+                    number = self._rank + turn * self._world_size
+                    found[number, 0] = loss_sum.double()
+                    found[number, 1] = float(sum(self._samples.trained_tokens[row] for row in micro.rows))
+        self.deepspeed.train()
+        if self._world_size > 1:
+            dist.all_reduce(found)
+        return [(float(loss), int(tokens)) for loss, tokens in found.tolist()]
+
+    def _forward(self, micro: order.MicroBatch | None) -> torch.Tensor:
+        torch.manual_seed(0 if micro is None else micro.seed)
+        loss: torch.Tensor = self.deepspeed(self._collate(micro))
+        return loss
+
+    def _collate(self, micro: order.MicroBatch | None) -> Batch:
+        rows = () if micro is None else micro.rows
+        return collate([self._samples[row] for row in rows], self._batch, self._pad_id).to(self._device)
+
+    def state(self) -> trainable_state.State:
+        """The whole trainable state; collective."""
+        return trainable_state.gather(self.deepspeed)
+
+    def set_moments(self, saved: trainable_state.State, steps: int) -> None:
+        """Go on with a state's moments; its weights must be in the model before the engine is built."""
+        trainable_state.set_moments(self.deepspeed, saved, steps)
+
+    def weights(self) -> trainable_state.State:
+        """The trained tensors at full shape; collective under ZeRO-3."""
+        return trainable_state.weights(self.deepspeed.module)

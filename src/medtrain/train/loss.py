@@ -1,0 +1,66 @@
+"""The loss: the sum of token losses over trained tokens only, so that any normalisation is exact and made once."""
+
+import torch
+from torch.nn.functional import cross_entropy
+from torch.utils.checkpoint import checkpoint
+
+from medtrain.train import attention
+from medtrain.train.batches import Batch
+
+CHUNK_TOKENS = 1024
+"""Trained tokens whose logits exist at once: (1024, V) and never (B, T, V)."""
+
+
+def _chunk_loss(head: torch.nn.Module, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return cross_entropy(head(hidden).float(), targets, reduction="sum")
+
+
+def token_loss_sum(head: torch.nn.Module, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Summed cross-entropy, with the logits of a long batch made and dropped chunk by chunk.
+
+    Args:
+        head: maps (n, hidden) to (n, V).
+        hidden: (N, hidden) states that predict.
+        targets: (N,) tokens to predict.
+
+    Returns:
+        A float32 scalar; 0 with a gradient of 0 where N is 0.
+    """
+    if len(targets) <= CHUNK_TOKENS:
+        if len(targets) == 0:
+            return hidden.float().sum() * 0.0
+        return _chunk_loss(head, hidden, targets)
+    parts = zip(hidden.split(CHUNK_TOKENS), targets.split(CHUNK_TOKENS), strict=True)
+    sums = [checkpoint(_chunk_loss, head, states, wanted, use_reentrant=False) for states, wanted in parts]
+    return torch.stack(sums).sum()
+
+
+class LossModule(torch.nn.Module):
+    """A causal language model as a function from a micro-batch to its summed loss; what DeepSpeed wraps.
+
+    The head runs on positions that predict a trained token and on no other.
+    """
+
+    def __init__(self, model: torch.nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        """The summed loss of a micro-batch, a float32 scalar.
+
+        An empty batch still runs the whole model and gives 0 with gradients of 0 (ZeRO-3 needs equal forward passes).
+        """
+        causal = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+        packed = batch.attention_mask is None
+        told = attention.arguments(causal.config._attn_implementation, batch.lengths, packed, batch.input_ids.device)
+        hidden = causal.model(
+            input_ids=batch.input_ids,
+            attention_mask=batch.attention_mask,
+            position_ids=batch.position_ids,
+            use_cache=False,
+            **told,
+        ).last_hidden_state  # (B, T, hidden)
+        flat = hidden.reshape(-1, hidden.shape[-1])
+        if batch.trained_tokens == 0:
+            return causal.lm_head(flat[:1]).float().sum() * 0.0
+        return token_loss_sum(causal.lm_head, flat[batch.predictors], batch.targets)

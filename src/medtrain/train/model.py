@@ -1,0 +1,105 @@
+"""The base model in NF4, bfloat16 or float32, and whole systems (base + adapter) for use."""
+
+from typing import Any, Literal
+
+import bitsandbytes
+import peft
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+
+from medtrain import artifacts
+from medtrain.config import Config, knob
+from medtrain.errors import ConfigError
+from medtrain.storage import Store
+from medtrain.train import attention
+
+
+class ModelConfig(Config):
+    """The frozen base."""
+
+    base: str | None = None
+    """Model reference: a path, a hub id or artifact:<kind>/<name>; null takes the base of the token artifact."""
+    precision: Literal["nf4", "bf16", "fp32"] = "nf4"
+    """How the base's linear weights are held; NF4 computes in bfloat16."""
+    double_quantization: bool = True
+    """Quantise the scales of the 4-bit blocks too (QLoRA, section 3)."""
+    quant_storage: Literal["uint8", "bfloat16"] = knob("uint8")
+    """Type of the tensors that hold 4-bit weights; ZeRO-3 shards either."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the model. Off: a model is data."""
+
+
+def resolve(root: Store, reference: str) -> str:
+    """What `from_pretrained` takes for a model reference.
+
+    Raises:
+        MissingArtifact: the reference names an artifact that does not exist.
+        ConfigError: the reference is malformed.
+    """
+    if not reference.startswith("artifact:"):
+        return reference
+    kind, _, name = reference.removeprefix("artifact:").partition("/")
+    if not kind or not name:
+        raise ConfigError(f"model reference {reference!r}: write artifact:<kind>/<name>")
+    return str(artifacts.locate(root, kind, name).store.local())
+
+
+def load_base(path: str, config: ModelConfig, device: torch.device, layout: str = "padded") -> Any:
+    """The base as a causal language model with frozen weights.
+
+    Args:
+        path: what `resolve` gave.
+        config: precision and quantisation.
+        device: where the weights go.
+        layout: `packed` chooses an attention for packed rows.
+
+    Raises:
+        ConfigError: the path holds no model that Transformers can open.
+    """
+    options: dict[str, Any] = {"dtype": torch.float32 if config.precision == "fp32" else torch.bfloat16}
+    if config.precision == "nf4":
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=config.double_quantization,
+            bnb_4bit_compute_dtype=torch.bfloat16,
+            bnb_4bit_quant_storage=getattr(torch, config.quant_storage),
+        )
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            path,
+            device_map={"": device},
+            attn_implementation=attention.choose(layout, device),
+            trust_remote_code=config.trust_remote_code,
+            **options,
+        )
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"model.base={path}: cannot be loaded: {error}") from error
+    for module in model.modules():
+        if isinstance(module, bitsandbytes.nn.Linear4bit):
+            # A CPU with AVX512-BF16 repacks 4-bit weights in place on an evaluation forward; training on them breaks.
+            module.support_avx512bf16_for_cpu = False
+    model.requires_grad_(False)
+    return model
+
+
+def load_system(root: Store, run: str, *, adapter: bool, device: torch.device) -> tuple[Any, Any]:
+    """A finished stage as a model in evaluation mode and its tokenizer.
+
+    Args:
+        root: the storage root.
+        run: `<kind>/<name>` of a stage, such as `stage1/demo`.
+        adapter: with the stage's adapter, or the base it was trained on alone.
+        device: where the model goes.
+
+    Raises:
+        MissingArtifact: the stage does not exist or is unfinished.
+    """
+    kind, _, name = run.partition("/")
+    stage = artifacts.locate(root, kind, name)
+    model_config = ModelConfig.model_validate(stage.facts["model"])
+    tokenizer = AutoTokenizer.from_pretrained(stage.store.local("adapter"))
+    model = load_base(resolve(root, stage.facts["base"]), model_config, device)
+    if adapter:
+        model = peft.PeftModel.from_pretrained(model, str(stage.store.local("adapter")))
+    return model.eval(), tokenizer
