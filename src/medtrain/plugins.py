@@ -15,8 +15,10 @@ from medtrain.errors import ConfigError
 
 PACKAGE = Path(__file__).parent
 VARIABLE = "MEDTRAIN_PLUGINS"
+NAMESPACE = "medtrain_plugins"
+"""The package that a user's plug-ins belong to; the driver ships them to workers in a folder of this name."""
 SHIPPED_VARIABLE = "MEDTRAIN_SHIPPED_PLUGINS"
-"""On a worker: the folder name under which the driver's plug-ins were shipped, somewhere on `sys.path`."""
+"""Set on workers: the plug-ins came with the job and lie in a folder `NAMESPACE` somewhere on `sys.path`."""
 
 
 def own_root() -> Path | None:
@@ -25,11 +27,10 @@ def own_root() -> Path | None:
     Raises:
         ConfigError: the variable names no folder.
     """
-    shipped = os.environ.get(SHIPPED_VARIABLE)
-    if shipped:
+    if os.environ.get(SHIPPED_VARIABLE):
         for entry in sys.path:
-            if (Path(entry) / shipped).is_dir():
-                return Path(entry) / shipped
+            if (Path(entry) / NAMESPACE).is_dir():
+                return Path(entry) / NAMESPACE
     given = os.environ.get(VARIABLE)
     if not given:
         return None
@@ -37,6 +38,12 @@ def own_root() -> Path | None:
     if not root.is_dir():
         raise ConfigError(f"{VARIABLE}={given}: no such folder; unset it or create <room>/<kind>/<name>.py in it")
     return root
+
+
+def names(root: Path) -> list[str]:
+    """Every plug-in under a root as `room/kind/name`, sorted."""
+    found = (p.relative_to(root).with_suffix("") for p in root.glob("*/*/*.py") if not p.stem.startswith("_"))
+    return sorted(path.as_posix() for path in found)
 
 
 def files(room: str, kind: str) -> dict[str, Path]:
@@ -66,14 +73,18 @@ def load(room: str, kind: str, name: str) -> ModuleType:
     path = known[name]
     if path.is_relative_to(PACKAGE):
         return importlib.import_module(f"medtrain.{room}.{kind}.{name}")
-    module_name = f"medtrain_plugins.{room}.{kind}.{name}"
+    module_name = f"{NAMESPACE}.{room}.{kind}.{name}"
     if module_name in sys.modules:
         return sys.modules[module_name]
     spec = importlib.util.spec_from_file_location(module_name, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[module_name]  # a half-made module must not be found by the next call
+        raise
     return module
 
 

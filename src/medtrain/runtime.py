@@ -2,9 +2,10 @@
 
 import importlib.metadata
 import os
+import shutil
+import tempfile
 import uuid
 from pathlib import Path
-from typing import Any
 
 import medtrain
 from medtrain import plugins
@@ -39,26 +40,40 @@ def connect() -> None:
 
     if ray.is_initialized():
         return
-    ship: list[str] = [str(plugins.PACKAGE)]
-    variables = {"RAY_TRAIN_V2_ENABLED": "1", "TOKENIZERS_PARALLELISM": "false"}
-    own = plugins.own_root()
-    if own is not None:
-        ship.append(str(own))
-        variables[plugins.SHIPPED_VARIABLE] = own.name
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
-    ray.init(runtime_env={"py_modules": ship, "env_vars": variables}, log_to_driver=True, include_dashboard=None)
-
-
-def report() -> dict[str, Any]:
-    """What this process runs: medtrain's version and folder, the user's plug-ins, the versions of the engine."""
+    variables = {"RAY_TRAIN_V2_ENABLED": "1", "TOKENIZERS_PARALLELISM": "false"}
+    ship = [str(plugins.PACKAGE)]
     own = plugins.own_root()
-    found = [] if own is None else sorted(str(p.relative_to(own)) for p in own.glob("*/*/*.py"))
-    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
-    return {"medtrain": medtrain.__version__, "plugins": found, **versions}
+    with tempfile.TemporaryDirectory() as staging:
+        if own is not None:
+            # Under this name workers can import a plug-in that a pickled function refers to.
+            staged = Path(staging) / plugins.NAMESPACE
+            shutil.copytree(own, staged, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+            ship.append(str(staged))
+            variables[plugins.SHIPPED_VARIABLE] = "1"
+        ray.init(runtime_env={"py_modules": ship, "env_vars": variables}, log_to_driver=True)
+
+
+def report() -> dict[str, list[str]]:
+    """What this process runs: versions of medtrain and the engine, the user's plug-ins and the package's own."""
+    own = plugins.own_root()
+    return {
+        "medtrain": [medtrain.__version__],
+        "plug-ins": [] if own is None else plugins.names(own),
+        "package plug-ins": plugins.names(plugins.PACKAGE),
+        **{name: [_version(name)] for name in PACKAGES},
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "absent"
 
 
 def check_cluster(store: Store) -> None:
-    """See that every node runs the driver's versions and sees the same storage.
+    """See that every node runs what the driver runs and sees the same storage, and say what that is.
 
     Raises:
         ConfigError: a node has another version of a package, or does not see the storage root's files.
@@ -67,31 +82,37 @@ def check_cluster(store: Store) -> None:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     nonce, path = uuid.uuid4().hex, f"nonces/{uuid.uuid4().hex}"
+
+    def look() -> tuple[dict[str, list[str]], str]:
+        return report(), store.read(path).decode() if store.exists(path) else ""
+
     store.write(path, nonce.encode())
-
-    def look() -> tuple[dict[str, Any], str]:
-        seen = store.read(path).decode() if store.exists(path) else ""
-        return report(), seen
-
-    task = ray.remote(num_cpus=0)(look)
-    nodes = [node for node in ray.nodes() if node["Alive"]]
-    answers = ray.get(
-        [
-            task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(n["NodeID"], soft=False)).remote()
-            for n in nodes
-        ]
-    )
-    store.delete(path)
+    try:
+        task = ray.remote(num_cpus=0, max_retries=0)(look)
+        nodes = [node for node in ray.nodes() if node["Alive"]]
+        placed = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in nodes]
+        answers = ray.get([task.options(scheduling_strategy=place).remote() for place in placed])
+    finally:
+        store.delete(path)
     mine = report()
     for node, (theirs, seen) in zip(nodes, answers, strict=True):
         where = node["NodeManagerAddress"]
-        wrong = [f"{key} {theirs[key]} (driver: {mine[key]})" for key in mine if theirs[key] != mine[key]]
+        wrong = [
+            f"{key} {' '.join(theirs[key]) or 'none'} (driver: {' '.join(mine[key]) or 'none'})"
+            for key in mine
+            if theirs[key] != mine[key]
+        ]
         if wrong:
             raise ConfigError(f"node {where}: runs {', '.join(wrong)}; install constraints.txt on every node")
         if seen != nonce:
             raise ConfigError(f"storage.root={store.root}: node {where} does not see it; use a shared folder or a URI")
-    own = ", ".join(mine["plugins"]) or "none"
-    print(f"workers: {len(nodes)} node(s) run medtrain {mine['medtrain']}, plug-ins: {own}")
+    seen_there = answers[0][0] if answers else mine
+    print(
+        f"workers: {len(nodes)} node(s) run medtrain {seen_there['medtrain'][0]}, "
+        f"plug-ins: {', '.join(seen_there['plug-ins']) or 'none'}; "
+        f"in the package: {', '.join(seen_there['package plug-ins']) or 'none'}",
+        flush=True,
+    )
 
 
 def wants_gpu(config: RuntimeConfig) -> bool:
