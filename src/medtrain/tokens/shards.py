@@ -53,7 +53,7 @@ def shard_path(index: int) -> str:
 
 
 def write_shard(store: Store, path: str, samples: Iterable[Sample]) -> int:
-    """Write samples as one uncompressed Arrow IPC file; the same samples give the same bytes. Returns the file's size."""
+    """Write one uncompressed Arrow IPC file and return its size; the same samples give the same bytes."""
     kept = list(samples)
     columns: dict[str, Any] = {name: [getattr(sample, name) for sample in kept] for name in TEXT_COLUMNS}
     columns["length"] = [len(sample.input_ids) for sample in kept]
@@ -91,7 +91,7 @@ def read_shard(store: Store, path: str) -> pa.Table:
 
 
 class Samples:
-    """The samples of a token artifact, in artifact order (shard by shard, row by row); a row's number is its address."""
+    """The samples of a token artifact by row number, in artifact order: shard by shard, row by row."""
 
     def __init__(self, table: pa.Table):
         self._table = table
@@ -115,8 +115,8 @@ class Samples:
         paths = [path for path in artifact.store.files(FOLDER) if path.endswith(".arrow")]
         if not paths:
             raise CorruptArtifact(
-                f"artifact {artifact.kind}/{artifact.name}: has no file in {FOLDER}/; delete {artifact.store.root} and run "
-                "jobs/build_tokens.py again"
+                f"artifact {artifact.kind}/{artifact.name}: has no file in {FOLDER}/; delete {artifact.store.root} "
+                "and run jobs/build_tokens.py again"
             )
         return cls(pa.concat_tables([read_shard(artifact.store, path) for path in paths]))
 
