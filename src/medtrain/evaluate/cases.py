@@ -29,6 +29,7 @@ class Answer:
     text: str
     tokens: int
     hit_limit: bool
+    refused: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,8 @@ class Reply:
     text: str
     tokens: int
     hit_limit: bool
+    refused: str = ""
+    """Why the model was not asked; empty where it was."""
 
 
 def answer_of(record: Record, reference: str, reply: Reply) -> Answer:
@@ -77,3 +80,14 @@ def from_lines(content: bytes) -> list[Answer]:
     for line in content.split(b"\n")[:-1]:
         answers.append(Answer(**json.loads(line)))
     return answers
+
+
+def one_blank(text: str) -> str:
+    """A name as answers hold it: outer blanks gone, runs of blanks and line breaks one blank."""
+    return " ".join(text.split())
+
+
+def text_case(answer: Answer) -> Case:
+    """A case of free text: both sides without outer blanks; an empty answer counts as unparsed."""
+    text = answer.text.strip()
+    return Case(answer.document_id, answer.context, answer.reference.strip(), text, bool(text))

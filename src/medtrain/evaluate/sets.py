@@ -38,7 +38,7 @@ def compare(gold: Sequence[set[Item]], predicted: Sequence[set[Item]], names: Na
         for outcome, items in enumerate((wanted & given, given - wanted, wanted - given)):
             for item in items:
                 counts[row, places.get(item[0], len(types)), outcome] += 1
-    return Statistics(counts.reshape(len(gold), -1), scorer(types, names))
+    return Statistics(counts.reshape(len(gold), 3 * (len(types) + 1)), scorer(types, names))
 
 
 def scorer(types: Sequence[str], names: Names) -> Callable[[Array], Scores]:
