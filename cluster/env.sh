@@ -21,8 +21,8 @@ export RAY_TRAIN_V2_ENABLED=1
 export RAY_USAGE_STATS_ENABLED=0
 export TOKENIZERS_PARALLELISM=false
 
-# Ray makes no token by itself when a head starts; an existing one is kept.
-ray get-auth-token --generate >/dev/null 2>&1 || {
+# Ray makes no token by itself when a head starts, and makes it readable to all; an existing one is kept.
+(umask 077 && ray get-auth-token --generate >/dev/null 2>&1) || {
     echo "cluster/env.sh: Ray could not make its token in $HOME/.ray; is the folder writable?" >&2
     return 1
 }
