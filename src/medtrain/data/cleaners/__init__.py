@@ -1,0 +1,1 @@
+"""One file per cleaning rule; a rule's name is its file name."""

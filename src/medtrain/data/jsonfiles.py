@@ -1,0 +1,153 @@
+"""Rows of JSON lines, JSON arrays and Parquet; the first byte of a file says which it is, its name does not.
+
+Lines and arrays are streamed, so that a file may be larger than memory. Line files are cut into byte ranges.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from medtrain.data.source import Problem, Unit, check_file
+from medtrain.data.text import BOM, decode, mend
+from medtrain.errors import DataError
+from medtrain.records import Split
+
+RANGE_BYTES = 64 * 2**20
+CHUNK_BYTES = 2**20
+SUFFIXES = (".json", ".jsonl", ".parquet")
+Kind = Literal["lines", "array", "parquet"]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One object of a file; `position` is `file:line`, or `file:number` in arrays and Parquet, counted from 1."""
+
+    position: str
+    value: dict[str, Any]
+
+
+def kind_of(path: Path) -> Kind:
+    """What the first bytes say a file is; anything but Parquet and `[` is read as lines."""
+    with path.open("rb") as file:
+        head = file.read(64)
+    if head.startswith(b"PAR1"):
+        return "parquet"
+    return "array" if head.removeprefix(BOM).lstrip().startswith(b"[") else "lines"
+
+
+def units(path: Path, label: str, split: Split) -> list[Unit]:
+    """The pieces of a file, or of every JSON, JSONL and Parquet file below a folder, in the order of their names.
+
+    Raises:
+        DataError: there is no file, one is empty, or one is a Git LFS pointer.
+    """
+    files = [path]
+    if path.is_dir():
+        files = sorted(p for p in path.rglob("*") if p.suffix in SUFFIXES and p.is_file())
+    if not files:
+        raise DataError(f"source {label}: {path}: holds no {', '.join(SUFFIXES)} file; check path")
+    found: list[Unit] = []
+    for file in files:
+        check_file(file, label)
+        name = file.relative_to(path).as_posix() if path.is_dir() else file.name
+        if kind_of(file) == "lines":
+            found += [Unit(str(file), name, split, start, stop, first) for start, stop, first in ranges(file)]
+        else:
+            found.append(Unit(str(file), name, split))
+    return found
+
+
+def ranges(path: Path, size_bytes: int = RANGE_BYTES) -> list[tuple[int, int, int]]:
+    """Cut a line file into (start byte, stop byte, number of the first line), each piece of whole lines."""
+    pieces: list[tuple[int, int, int]] = []
+    start, line = 0, 1
+    with path.open("rb") as file:
+        while block := file.read(size_bytes):
+            block += file.readline()
+            pieces.append((start, start + len(block), line))
+            start += len(block)
+            line += block.count(b"\n")
+    return pieces
+
+
+def rows(unit: Unit) -> Iterator[Row | Problem]:
+    """The objects of a unit; a line or item that is no JSON object is a problem, and so is a file that breaks off."""
+    kind = kind_of(Path(unit.path))
+    yield from {"lines": _lines, "array": _array, "parquet": _parquet}[kind](unit)
+
+
+def _lines(unit: Unit) -> Iterator[Row | Problem]:
+    number, place = unit.first, unit.start
+    with Path(unit.path).open("rb") as file:
+        file.seek(unit.start)
+        for raw in file:
+            if unit.stop is not None and place >= unit.stop:
+                return
+            place += len(raw)
+            position = f"{unit.name}:{number}"
+            number += 1
+            if raw.strip():
+                text, problems = decode(raw, position)
+                yield from problems
+                yield _object(text, position)
+
+
+def _object(text: str, position: str) -> Row | Problem:
+    try:
+        value = json.loads(text, parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        return Problem(position, "bad_json", f"{type(error).__name__}: not a JSON value")
+    return _row(value, position)
+
+
+def _row(value: Any, position: str) -> Row | Problem:
+    if not isinstance(value, dict):
+        return Problem(position, "bad_json", f"a {type(value).__name__} where an object is needed")
+    return Row(position, mend(value))
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON number")
+
+
+def _array(unit: Unit) -> Iterator[Row | Problem]:
+    """Items one by one: the decoder is asked again with more text whenever an item runs over what has been read."""
+    decoder = json.JSONDecoder(parse_constant=_refuse)
+    number = 0
+    with Path(unit.path).open("r", encoding="utf-8-sig", errors="replace") as file:
+        text = file.read(CHUNK_BYTES).lstrip()[1:]
+        while True:
+            text = text.lstrip(" \t\r\n,")
+            if text.startswith("]"):
+                return
+            try:
+                value, end = decoder.raw_decode(text)
+            except (ValueError, RecursionError) as error:
+                more = file.read(max(CHUNK_BYTES, len(text)))
+                if not more:
+                    detail = f"{type(error).__name__}: the array breaks off after {number} items"
+                    yield Problem(f"{unit.name}:{number + 1}", "bad_json", detail)
+                    return
+                text += more
+                continue
+            number += 1
+            text = text[end:]
+            yield _row(value, f"{unit.name}:{number}")
+
+
+def _parquet(unit: Unit) -> Iterator[Row | Problem]:
+    number = 0
+    try:
+        with pq.ParquetFile(unit.path) as file:
+            for batch in file.iter_batches(batch_size=1024):
+                for value in batch.to_pylist():
+                    number += 1
+                    yield _row(value, f"{unit.name}:{number}")
+    except (pa.ArrowException, OSError, ValueError) as error:
+        detail = f"{type(error).__name__}: the Parquet file breaks off after {number} rows"
+        yield Problem(f"{unit.name}:{number + 1}", "bad_parquet", detail)

@@ -1,0 +1,118 @@
+"""What a source is: a Config, `units(config, root)` that lists the pieces, and `read(unit, config)` that reads one.
+
+`read` gives records and, for every row that it cannot use or has to change, a `Problem`; one bad row never ends a unit.
+Only `units` raises: for what is wrong with the input as a whole.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from pydantic import Field
+
+from medtrain.config import Config, knob
+from medtrain.errors import DataError
+from medtrain.records import Record, Split
+
+POINTER = b"version https://git-lfs.github.com/spec/v1"
+
+
+class SourceConfig(Config):
+    """What every source can be told."""
+
+    source: str
+    """The plug-in that reads the corpus: a file name in data/sources."""
+    name: str | None = None
+    """What its rows are called (`Record.source`, first part of ids); null is the plug-in's name."""
+    path: str = knob()
+    """The corpus's file or folder, relative to data.root, or absolute. Not identity: the files' hashes are."""
+    max_rows: int | None = Field(None, ge=1)
+    """At most so many clean rows, whole documents first, drawn by data.seed from all splits; null takes every row."""
+
+    @property
+    def label(self) -> str:
+        """The name that the rows bear."""
+        return self.name or self.source
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One piece of a corpus: a file, bytes [start, stop) of a line file, or members [start, stop) of a folder or zip.
+
+    `path` is absolute; `name` is how positions and ids call it, the same wherever the corpus lies. `first` is the
+    number of the first line. `also` lists further files that the rows are made from.
+    """
+
+    path: str
+    name: str
+    split: Split = "train"
+    start: int = 0
+    stop: int | None = None
+    first: int = 1
+    also: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A row that was dropped, or changed, while it was read; `detail` never quotes the row. `id` is its corpus id."""
+
+    position: str
+    rule: str
+    detail: str
+    id: str = ""
+    action: Literal["dropped", "changed"] = "dropped"
+
+
+class SourceModule(Protocol):
+    """The shape of a plug-in in data/sources."""
+
+    Config: type[SourceConfig]
+
+    def units(self, config: SourceConfig, root: Path) -> list[Unit]: ...
+
+    def read(self, unit: Unit, config: SourceConfig) -> Iterator[Record | Problem]: ...
+
+
+def locate(config: SourceConfig, root: Path) -> Path:
+    """The corpus's file or folder.
+
+    Raises:
+        DataError: there is none.
+    """
+    path = root / config.path
+    if not path.exists():
+        raise DataError(
+            f"source {config.label}: path={config.path}: nothing of that name under {root}; check data.root"
+        )
+    return path
+
+
+def check_file(path: Path, label: str) -> Path:
+    """The path, once it is a file with data in it.
+
+    Raises:
+        DataError: it is absent, empty, or a Git LFS pointer in place of the data.
+    """
+    if not path.is_file():
+        raise DataError(f"source {label}: {path}: no such file; check path and files")
+    with path.open("rb") as file:
+        head = file.read(len(POINTER))
+    if head == POINTER:
+        raise DataError(f"source {label}: {path}: is a Git LFS pointer, not the data; `git lfs pull` gets it")
+    if not head:
+        raise DataError(f"source {label}: {path}: is empty; download it again")
+    return path
+
+
+def size_bytes(unit: Unit) -> int:
+    """How many bytes a unit spans; the members of a folder or zip are counted whole."""
+    path = Path(unit.path)
+    if path.is_dir():
+        from medtrain.data import archive
+
+        names = archive.names(path)[unit.start : unit.stop]
+        return sum((path / name).stat().st_size for name in names)
+    if unit.stop is not None and path.suffix != ".zip":
+        return unit.stop - unit.start
+    return path.stat().st_size

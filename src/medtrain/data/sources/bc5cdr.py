@@ -1,0 +1,44 @@
+"""BC5CDR, the BioCreative V chemical-disease corpus, as PubTator files (Li et al., Database 2016, baw068)."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from medtrain.data import pubtator
+from medtrain.data.source import Problem, Unit
+from medtrain.records import Record, Split
+
+TYPES = {"Chemical": "Chemical", "Disease": "Disease"}
+
+
+class Config(pubtator.PubTatorConfig):
+    """Abstracts with chemicals, diseases and chemical-induced diseases."""
+
+    files: dict[Split, str] = Field(
+        {
+            "train": "CDR_TrainingSet.PubTator.txt",
+            "validation": "CDR_DevelopmentSet.PubTator.txt",
+            "test": "CDR_TestSet.PubTator.txt",
+        }
+    )
+    """Split -> file name below path."""
+    task: Literal["ner", "relations"] = "ner"
+    """What is asked of each abstract: entities, or CID relations (for both, take the source twice, by two names)."""
+
+
+def units(config: Config, root: Path) -> list[Unit]:
+    """One unit for each file."""
+    return pubtator.units(config, root)
+
+
+def read(unit: Unit, config: Config) -> Iterator[Record | Problem]:
+    """One record for each abstract."""
+    for document in pubtator.documents(unit):
+        if isinstance(document, Problem):
+            yield document
+        elif config.task == "ner":
+            yield pubtator.ner_record(document, unit, config.label, TYPES)
+        else:
+            yield from pubtator.relation_record(document, unit, config.label, ["CID"])
