@@ -3,21 +3,26 @@
 import json
 import time
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from tqdm import tqdm
 
 
 class Tracker:
-    """Writes `metrics.jsonl` and TensorBoard events in one folder; a resumed run appends."""
+    """Writes `metrics.jsonl` and TensorBoard events in one folder.
 
-    def __init__(self, folder: Path):
+    A run that is gone on with from step `step` forgets what an earlier attempt logged beyond it.
+    """
+
+    def __init__(self, folder: Path, step: int = 0):
         from torch.utils.tensorboard import SummaryWriter
 
         folder.mkdir(parents=True, exist_ok=True)
-        self._lines = (folder / "metrics.jsonl").open("a", encoding="utf-8")
-        self._board = SummaryWriter(str(folder / "tensorboard"))
+        path = folder / "metrics.jsonl"
+        whole = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        kept = [line for line in whole if line.endswith("}") and json.loads(line)["step"] <= step]
+        path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        self._lines = path.open("a", encoding="utf-8")
+        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
 
     def log(self, metrics: dict[str, float], step: int) -> None:
         """Write one line of numbers for a step."""
@@ -26,12 +31,8 @@ class Tracker:
         for name, value in metrics.items():
             self._board.add_scalar(name, value, step)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Flush and close both files."""
         self._lines.close()
         self._board.close()
 

@@ -32,7 +32,9 @@ def write(store: Store, folder: str, model: peft.PeftModel, weights: dict[str, t
         store.write(f"{folder}/adapter_config.json", (Path(scratch) / "adapter_config.json").read_bytes())
     back = load(store.read(f"{folder}/adapter_model.safetensors"))
     if len(back) != len(weights) or any(not torch.equal(back[name], tensor) for name, tensor in tensors.items()):
-        raise TrainingError(f"adapter {folder}: {len(back)} of {len(weights)} tensors were saved; the adapter is not whole")
+        raise TrainingError(
+            f"adapter {folder}: {len(back)} of {len(weights)} tensors were saved; the adapter is not whole"
+        )
     if all(float(tensor.abs().max()) == 0 for name, tensor in back.items() if "lora_B" in name):
         raise TrainingError(f"adapter {folder}: every lora_B is zero, nothing was learned or nothing was saved")
 

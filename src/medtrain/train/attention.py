@@ -64,7 +64,11 @@ AttentionMaskInterface.register(BLOCKS, _no_mask)
 
 def choose(layout: str, device: torch.device) -> str:
     """The attention implementation of a run: flash-attn where it imports and the GPU can, else SDPA."""
-    if device.type == "cuda" and importlib.util.find_spec("flash_attn") and torch.cuda.get_device_capability(device) >= (8, 0):
+    if (
+        device.type == "cuda"
+        and importlib.util.find_spec("flash_attn")
+        and torch.cuda.get_device_capability(device) >= (8, 0)
+    ):
         return "flash_attention_2"
     return BLOCKS if layout == "packed" else "sdpa"
 

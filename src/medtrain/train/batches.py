@@ -30,8 +30,11 @@ class Batch:
     def to(self, device: torch.device) -> "Batch":
         """The same batch on a device."""
         mask = None if self.attention_mask is None else self.attention_mask.to(device, non_blocking=True)
-        moved = [getattr(self, name).to(device, non_blocking=True) for name in ("input_ids", "position_ids")]
-        return Batch(*moved, mask, self.lengths, self.predictors.to(device), self.targets.to(device))
+        ids, positions, predictors, targets = (
+            tensor.to(device, non_blocking=True)
+            for tensor in (self.input_ids, self.position_ids, self.predictors, self.targets)
+        )
+        return Batch(ids, positions, mask, self.lengths, predictors, targets)
 
     @property
     def trained_tokens(self) -> int:

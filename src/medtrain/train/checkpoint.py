@@ -1,8 +1,8 @@
 """Checkpoints: the trainable state whole, on any number of workers and any ZeRO stage; whole or absent.
 
-Each lies in a directory of its own, `checkpoints/step-<step>-attempt-<attempt>/`, and its marker is written last. Nothing
-is renamed, so the same rule holds on disks and object stores. Attempts are numbered, and a writer that finds a later one
-stops: it belongs to a worker group that was given up.
+Each lies in a directory of its own, `checkpoints/step-<step>-attempt-<attempt>/`, and its marker is written last.
+Nothing is renamed, so the same rule holds on disks and object stores. Attempts are numbered, and a writer that finds a
+later one stops: it belongs to a worker group that was given up.
 """
 
 import hashlib
@@ -70,7 +70,9 @@ def write(store: Store, attempt: int, progress: Progress, state: State) -> str:
     sums = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     for name, wanted in sums.items():
         if hashlib.sha256(store.read(f"{folder}/{name}")).hexdigest() != wanted:
-            raise TrainingError(f"checkpoint {folder}/{name}: reads back otherwise than written; check {store.root}'s disk")
+            raise TrainingError(
+                f"checkpoint {folder}/{name}: reads back otherwise than written; check {store.root}'s disk"
+            )
     _fence(store, attempt)
     store.write(f"{folder}/{MARKER}", json.dumps(sums).encode())
     return folder
@@ -79,7 +81,9 @@ def write(store: Store, attempt: int, progress: Progress, state: State) -> str:
 def _fence(store: Store, attempt: int) -> None:
     latest = max((int(path.split("/")[-1]) for path in store.files("attempts")), default=0)
     if latest > attempt:
-        raise TrainingError(f"attempt {attempt} at this run was given up: attempt {latest} has taken over; end this job")
+        raise TrainingError(
+            f"attempt {attempt} at this run was given up: attempt {latest} has taken over; end this job"
+        )
 
 
 def latest(store: Store, warn: Any = print) -> Checkpoint | None:

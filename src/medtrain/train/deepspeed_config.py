@@ -2,7 +2,6 @@
 
 from typing import Any, Literal
 
-
 from medtrain.config import Config, knob
 
 

@@ -1,7 +1,6 @@
 """One optimizer step under DeepSpeed: exact token normalisation, our own accumulation, seeds by micro-batch."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -45,8 +44,8 @@ class Engine:
         self._rank, self._world_size = runtime.rank(), runtime.world_size()
         model.train()  # before the engine is built: ZeRO stages agree only then
         if engine.gradient_checkpointing:
-            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})  # type: ignore[operator]
-            model.enable_input_require_grads()  # type: ignore[operator]
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            model.enable_input_require_grads()
         module = LossModule(model)
         self.deepspeed, *_ = deepspeed.initialize(
             model=module,

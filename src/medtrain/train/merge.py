@@ -17,4 +17,4 @@ def merged(base_path: str, adapter_path: str, dtype: torch.dtype) -> Any:
     """
     base = AutoModelForCausalLM.from_pretrained(base_path, dtype=torch.float32)
     model = peft.PeftModel.from_pretrained(base, adapter_path)
-    return model.merge_and_unload(safe_merge=True).to(dtype)  # type: ignore[operator]
+    return model.merge_and_unload(safe_merge=True).to(dtype)

@@ -12,19 +12,19 @@ from medtrain.config import Config
 class OptimizerConfig(Config):
     """AdamW and its schedule."""
 
-    learning_rate: float = Field(2e-4, gt=0)
+    learning_rate: float = Field(default=2e-4, gt=0)
     """Peak learning rate."""
-    weight_decay: float = Field(0.0, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0)
     """Decoupled weight decay."""
-    beta1: float = Field(0.9, ge=0, lt=1)
+    beta1: float = Field(default=0.9, ge=0, lt=1)
     """Decay of the first moment."""
-    beta2: float = Field(0.999, ge=0, lt=1)
+    beta2: float = Field(default=0.999, ge=0, lt=1)
     """Decay of the second moment."""
-    epsilon: float = Field(1e-8, gt=0)
+    epsilon: float = Field(default=1e-8, gt=0)
     """Added to the root of the second moment."""
-    clip: float = Field(0.3, ge=0)
+    clip: float = Field(default=0.3, ge=0)
     """Largest global gradient norm; 0 clips nothing."""
-    warmup_fraction: float = Field(0.1, ge=0, le=1)
+    warmup_fraction: float = Field(default=0.1, ge=0, le=1)
     """Part of all steps in which the rate rises linearly from 0."""
     schedule: Literal["linear", "constant", "cosine"] = "linear"
     """What follows the warm-up: a linear fall to 0, no change, or half a cosine to 0."""

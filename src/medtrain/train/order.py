@@ -75,7 +75,9 @@ class Plan:
 
     def __init__(self, rows: Ints, lengths: Ints, batch: BatchConfig, *, seed: int, epochs: int):
         if len(rows) == 0:
-            raise TrainingError("no rows to train on: the token artifact has none in this selection; check its categories")
+            raise TrainingError(
+                "no rows to train on: the token artifact has none in this selection; check its categories"
+            )
         if batch.layout == "packed" and int(lengths.max()) > batch.micro_tokens:
             raise TrainingError(
                 f"batch.micro_tokens={batch.micro_tokens}: the longest sample has {lengths.max()} tokens; "

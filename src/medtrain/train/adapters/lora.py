@@ -14,11 +14,11 @@ class Config(base.Config):
 
     kind: Literal["lora"] = "lora"
     """This plug-in's name."""
-    rank: int = Field(64, ge=1)
+    rank: int = Field(default=64, ge=1)
     """Rank r of A (r, in) and B (out, r)."""
-    alpha: float = Field(16, gt=0)
+    alpha: float = Field(default=16, gt=0)
     """Scale: the update is alpha / r * B A (rsLoRA: alpha / sqrt(r))."""
-    dropout: float = Field(0.05, ge=0, lt=1)
+    dropout: float = Field(default=0.05, ge=0, lt=1)
     """Dropout on the adapter's input."""
     target_modules: str | tuple[str, ...] = "all-linear"
     """Names of linear layers; `all-linear` is every one but the head."""
@@ -45,4 +45,4 @@ def attach(model: torch.nn.Module, config: Config, seed: int) -> peft.PeftModel:
         task_type="CAUSAL_LM",
     )
     torch.manual_seed(seed)
-    return peft.get_peft_model(model, lora, autocast_adapter_dtype=True)  # type: ignore[arg-type, return-value]
+    return peft.get_peft_model(model, lora, autocast_adapter_dtype=True)

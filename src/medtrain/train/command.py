@@ -1,0 +1,77 @@
+"""The command of both stages' jobs: config, plan, then the run."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from medtrain import artifacts, runtime
+from medtrain.artifacts import Artifact
+from medtrain.config import Config
+from medtrain.errors import ConfigError, MissingArtifact
+from medtrain.job import parse, show
+from medtrain.runtime import RuntimeConfig
+from medtrain.storage import StorageConfig, Store
+from medtrain.tokens.shards import Samples
+from medtrain.train import launch
+from medtrain.train.order import Plan
+from medtrain.train.stage import StageConfig
+
+
+class Job(Config):
+    """A stage on a cluster."""
+
+    storage: StorageConfig = StorageConfig()
+    runtime: RuntimeConfig = RuntimeConfig()
+    train: StageConfig
+
+
+def main(script: Path, stage: int, argv: Sequence[str] | None = None) -> None:
+    """Run one stage's job.
+
+    Args:
+        script: the job's file, beside whose `configs/` its YAMLs lie.
+        stage: 1 or 2.
+        argv: command line without the program's name; null takes the process's.
+
+    Raises:
+        MedtrainError: what the user can mend.
+    """
+    call = parse(Job, script, f"Train stage {stage}: token shards to an adapter.", argv)
+    config = call.config
+    if config.train.stage != stage:
+        raise ConfigError(
+            f"train.stage={config.train.stage}: {script.name} runs stage {stage}; use the other stage's job"
+        )
+    store = Store(config.storage.root)
+    if call.dry_run:
+        print(show(config))
+        print(_plan(store, config))
+        return
+    runtime.connect()
+    runtime.check_cluster(store)
+    print(_summary(launch.run_stage(store, config.train, config.runtime, call.policy)), flush=True)
+
+
+def _plan(store: Store, config: Job) -> str:
+    """Rows, steps and the estimate of a run, as far as its inputs exist."""
+    try:
+        tokens = artifacts.locate(store, "tokens", config.train.tokens)
+    except MissingArtifact as missing:
+        return f"plan: unknown until its input exists: {missing}"
+    samples = Samples.open(tokens)
+    rows = samples.select("train", config.train.categories)
+    train = config.train
+    plan = Plan(rows, samples.lengths[rows], train.batch, seed=train.seed, epochs=train.epochs)
+    return f"plan: {len(rows):,} rows, {samples.lengths[rows].sum():,} tokens an epoch, {plan.steps:,} steps"
+
+
+def _summary(artifact: Artifact) -> str:
+    facts = artifact.facts
+    criterion = f"at step {facts['below_one_step']}" if facts.get("below_one_step") else "not reached"
+    best = (
+        f", best validation loss {facts['best_loss']:.4f} at step {facts['best_step']}" if "best_loss" in facts else ""
+    )
+    return (
+        f"{artifact.kind}/{artifact.name}: {facts['step']} steps, loss {facts.get('first_loss', 0):.4f} -> "
+        f"{facts.get('last_loss', 0):.4f}{best}; training loss below 1: {criterion}\n"
+        f"adapter: {artifact.store.root}/adapter"
+    )

@@ -1,0 +1,106 @@
+"""A stage from config to artifact: inputs, merge, workers under Ray Train, manifest."""
+
+import json
+import uuid
+from typing import Any
+
+import ray
+import torch
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer
+
+from medtrain import artifacts, runtime
+from medtrain.artifacts import Artifact, Build, Identity, Policy
+from medtrain.errors import TrainingError
+from medtrain.runtime import RuntimeConfig
+from medtrain.storage import Store
+from medtrain.train import stage as stages
+from medtrain.train.merge import merged
+from medtrain.train.model import resolve
+from medtrain.train.stage import StageConfig
+from medtrain.train.worker import FAILURE, RESULT, Payload, work
+
+
+def run_stage(root: Store, config: StageConfig, cluster: RuntimeConfig, policy: Policy) -> Artifact:
+    """Train a stage on the connected cluster, or read it back if it is whole already.
+
+    A killed run is gone on with from its last whole checkpoint when this is called again.
+
+    Raises:
+        MissingArtifact: an input does not exist; the message names the job that makes it.
+        IdentityMismatch: a stage of this name was made from something else.
+        TrainingError: the workers failed for good.
+    """
+    kind = f"stage{config.stage}"
+    tokens = artifacts.locate(root, "tokens", config.tokens)
+    build = artifacts.begin(root, kind, config.name, stages.identity_of(root, config, tokens), policy)
+    if isinstance(build, Artifact):
+        print(f"{kind}/{config.name} is whole already ({build.store.root}); --again trains it again")
+        return build
+    for note in build.notes:
+        print(note)
+    if config.merge_from:
+        _merge(root, config, tokens, policy)
+    base = stages.base_reference(root, config, tokens)
+    adapter_path = stages.stage_adapter(root, config.init_from) if config.init_from else None
+    payload = Payload(
+        root=root.root,
+        run=f"{kind}/{config.name}",
+        submission=uuid.uuid4().hex,
+        stage=config,
+        base_path=resolve(root, base),
+        adapter_path=adapter_path,
+        cpus=cluster.cpus_per_worker,
+    )
+    _fit(build, payload, cluster)
+    result = json.loads(build.store.read(RESULT))
+    build.store.delete("ray")
+    model = config.model.model_dump(mode="json")
+    return build.finish({"base": base, "tokens": config.tokens, "model": model, **result})
+
+
+def _merge(root: Store, config: StageConfig, tokens: Artifact, policy: Policy) -> Artifact:
+    """The merged weights of the stage to start from, made once and kept."""
+    run = str(config.merge_from)
+    source = artifacts.locate(root, *run.split("/", 1))
+    adapter, base = stages.stage_adapter(root, run), resolve(root, source.facts["base"])
+    code = artifacts.code_hash(artifacts.room_code("train/merge.py"))
+    identity = Identity({"dtype": "bfloat16"}, {run: source.fingerprint}, code)
+    build = artifacts.begin(root, "merged", run.replace("/", "-"), identity, Policy(policy.keep_stale))
+    if isinstance(build, Artifact):
+        return build
+    folder = str(build.store.local())
+
+    def merge() -> None:
+        merged(base, adapter, torch.bfloat16).save_pretrained(folder)
+
+    print(f"merging {run} into its base, in float32, saved as bfloat16", flush=True)
+    ray.get(ray.remote(num_cpus=1)(merge).remote())
+    return build.finish({"base": source.facts["base"], "adapter": run})
+
+
+def _fit(build: Build, payload: Payload, cluster: RuntimeConfig) -> None:
+    """Run the workers; a lost one is replaced, and the group goes on from the last whole checkpoint."""
+    gpu = runtime.wants_gpu(cluster)
+    resources: dict[str, float] = {"CPU": cluster.cpus_per_worker, **({"GPU": 1} if gpu else {})}
+    trainer: Any = TorchTrainer(
+        work,
+        train_loop_config=payload.model_dump(mode="json"),
+        scaling_config=ScalingConfig(num_workers=cluster.workers, use_gpu=gpu, resources_per_worker=resources),
+        torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
+        run_config=RunConfig(
+            name=payload.submission,
+            storage_path=f"{build.store.root}/ray",
+            failure_config=FailureConfig(max_failures=cluster.max_failures),
+        ),
+    )
+    try:
+        trainer.fit()
+    except ray.train.TrainingFailedError as error:
+        raise TrainingError(f"{payload.run}: the workers failed for good: {error}") from error
+    finally:
+        if build.store.exists(FAILURE):
+            failure = json.loads(build.store.read(FAILURE))
+            build.store.delete(FAILURE)
+            if failure["submission"] == payload.submission:
+                raise TrainingError(failure["error"]) from None

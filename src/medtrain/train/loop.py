@@ -1,0 +1,109 @@
+"""The training loop, on one page: one optimizer step after another, with validation and checkpoints between."""
+
+import time
+from dataclasses import dataclass, replace
+
+from medtrain.storage import Store
+from medtrain.tracking import Progress as Bar
+from medtrain.tracking import Tracker
+from medtrain.train import checkpoint, validation
+from medtrain.train.checkpoint import Progress
+from medtrain.train.engine import Engine
+from medtrain.train.optimizer import learning_rate
+from medtrain.train.order import MicroBatch, Plan
+from medtrain.train.stage import StageConfig
+
+
+@dataclass
+class Run:
+    """All that the loop needs; `tracker` and `bar` are None on every rank but 0."""
+
+    config: StageConfig
+    store: Store
+    engine: Engine
+    plan: Plan
+    held_out: list[tuple[str, MicroBatch]]
+    steps: int
+    attempt: int
+    progress: Progress
+    tracker: Tracker | None
+    bar: Bar | None
+
+    def log(self, metrics: dict[str, float]) -> None:
+        """Write one step's numbers, on rank 0."""
+        if self.tracker is not None:
+            self.tracker.log(metrics, self.progress.step)
+
+
+def train(run: Run) -> Progress:
+    """Train to the end of the plan, or until validation no longer improves; collective on all ranks.
+
+    Returns:
+        Where the run ended; its last state is in a checkpoint.
+
+    Raises:
+        TrainingError: a step has no trained token, or its loss is no number.
+    """
+    config = run.config
+    every = config.validation.every_steps or max(1, run.steps // 10)
+    saved = run.progress.step
+    while run.progress.step < run.steps and not _given_up(run):
+        began = time.perf_counter()
+        step = run.progress.step
+        rate = learning_rate(config.optimizer, step, run.steps)
+        metrics = run.engine.step(run.plan.at(step), rate)
+        run.progress = _after_step(run.progress, metrics)
+        elapsed_s = time.perf_counter() - began
+        epoch = run.plan.position(step)[0]
+        run.log({**metrics, "learning_rate": rate, "epoch": epoch, "tokens_per_s": metrics["tokens"] / elapsed_s})
+        if run.bar is not None:
+            run.bar.advance(note=f"loss {metrics['loss']:.4f}, {metrics['tokens'] / elapsed_s:,.0f} tokens/s")
+        done = run.progress.step
+        last = done == run.steps
+        improved = bool(run.held_out) and (done % every == 0 or last) and _validate(run)
+        if improved or last or done - saved >= config.checkpoint.every_steps or _given_up(run):
+            _save(run)
+            saved = done
+    return run.progress
+
+
+def _after_step(progress: Progress, metrics: dict[str, float]) -> Progress:
+    step, loss = progress.step + 1, metrics["loss"]
+    return replace(
+        progress,
+        step=step,
+        first_loss=loss if step == 1 else progress.first_loss,
+        last_loss=loss,
+        below_one_step=progress.below_one_step or (step if loss < 1 else 0),
+        trained_tokens=progress.trained_tokens + int(metrics["trained_tokens"]),
+    )
+
+
+def _validate(run: Run) -> bool:
+    """Log held-out losses; whether the mean over all sources is the best so far."""
+    sources = [source for source, _ in run.held_out]
+    losses = validation.per_source(sources, run.engine.losses([micro for _, micro in run.held_out]))
+    run.log({f"validation/{source or 'all'}": loss for source, loss in losses.items()})
+    improved = losses[""] < run.progress.best_loss
+    if improved:
+        run.progress = replace(run.progress, best_loss=losses[""], best_step=run.progress.step, stale=0)
+    else:
+        run.progress = replace(run.progress, stale=run.progress.stale + 1)
+    if run.bar is not None:
+        print(
+            f"step {run.progress.step}: validation loss {losses['']:.4f}{' (best so far)' if improved else ''}",
+            flush=True,
+        )
+    return improved
+
+
+def _given_up(run: Run) -> bool:
+    patience = run.config.validation.patience
+    return patience > 0 and run.progress.stale >= patience
+
+
+def _save(run: Run) -> None:
+    state = run.engine.state()  # collective
+    if run.tracker is not None:
+        checkpoint.write(run.store, run.attempt, run.progress, state)
+        checkpoint.prune(run.store, run.config.checkpoint.keep, run.progress.best_step)

@@ -1,0 +1,181 @@
+"""What a Ray Train worker does: join the group, open the model and the shards, restore, train, save the adapter."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray.train
+import ray.train.torch
+import torch
+from pydantic import Field
+from transformers import AutoTokenizer
+
+from medtrain import artifacts, runtime
+from medtrain.config import Config
+from medtrain.errors import MedtrainError
+from medtrain.storage import Store
+from medtrain.tokens.shards import Samples
+from medtrain.tracking import Progress as Bar
+from medtrain.tracking import Tracker
+from medtrain.train import adapter_files, adapters, checkpoint, show, validation
+from medtrain.train.checkpoint import Checkpoint, Progress
+from medtrain.train.engine import Engine
+from medtrain.train.loop import Run, train
+from medtrain.train.loss import LossModule
+from medtrain.train.model import load_base
+from medtrain.train.order import Plan
+from medtrain.train.stage import StageConfig
+from medtrain.train.state import set_weights
+
+FAILURE, RESULT = "failure.json", "result.json"
+
+
+class Payload(Config):
+    """What the driver tells its workers; validated again on their side."""
+
+    root: str
+    """The storage root."""
+    run: str
+    """The stage's folder under it, `<kind>/<name>`."""
+    submission: str
+    """A number of this submission: an error of an earlier one does not stop this."""
+    stage: StageConfig
+    base_path: str
+    """What `from_pretrained` takes."""
+    adapter_path: str | None
+    """An adapter folder to go on from."""
+    cpus: float = Field(gt=0)
+    """Cores of this worker."""
+
+
+def work(payload: dict[str, Any]) -> None:
+    """The worker function of `TorchTrainer`.
+
+    An error that the user can mend is left in the run's folder and ends the run at once: a retry would meet it too.
+    """
+    job = Payload.model_validate(payload)
+    store = Store(job.root).sub(job.run)
+    if _failed(store, job.submission):
+        return
+    try:
+        run, tokenizer = _open(job, store)
+        progress = train(run)
+        _finish(run, tokenizer, progress)
+    except MedtrainError as error:
+        store.write(FAILURE, json.dumps({"submission": job.submission, "error": str(error)}).encode())
+        raise
+
+
+def _failed(store: Store, submission: str) -> bool:
+    return store.exists(FAILURE) and json.loads(store.read(FAILURE))["submission"] == submission
+
+
+def _open(job: Payload, store: Store) -> tuple[Run, Any]:
+    """Everything the loop needs, restored from the last whole checkpoint if there is one."""
+    config, root = job.stage, Store(job.root)
+    runtime.set_threads(job.cpus)
+    device = _join_group()
+    leader = runtime.rank() == 0
+    tokens = artifacts.locate(root, "tokens", config.tokens)
+    tokenizer = AutoTokenizer.from_pretrained(tokens.store.local("tokenizer"))
+    samples = Samples.open(tokens)
+    rows = samples.select("train", config.categories)
+    plan = Plan(rows, samples.lengths[rows], config.batch, seed=config.seed, epochs=config.epochs)
+    steps = min(plan.steps, config.max_steps or plan.steps)
+    attempt = checkpoint.claim_attempt(store) if leader else 0
+    found = checkpoint.latest(store)
+    model = load_base(job.base_path, config.model, device, config.batch.layout)
+    model = adapters.attach(model, config.adapter, config.seed)
+    if job.adapter_path:
+        adapter_files.read_into(model, Path(job.adapter_path))
+    if found is not None:
+        set_weights(LossModule(model), found.state)
+    pad_id = tokenizer.pad_token_id
+    engine = Engine(model, samples, batch=config.batch, optimizer=config.optimizer, engine=config.engine, pad_id=pad_id)
+    if found is not None:
+        engine.set_moments(found.state, found.progress.step)
+    progress = found.progress if found is not None else Progress(step=0)
+    held_out = validation.choose_rows(
+        samples, samples.select("validation", config.categories), config.validation.max_rows
+    )
+    run = Run(
+        config=config,
+        store=store,
+        engine=engine,
+        plan=plan,
+        held_out=validation.micro_batches(samples, held_out, config.batch),
+        steps=steps,
+        attempt=attempt,
+        progress=progress,
+        tracker=Tracker(store.local("log"), progress.step) if leader else None,
+        bar=Bar(config.name, steps, done=progress.step, unit="step", every_s=config.log.every_s) if leader else None,
+    )
+    if leader:
+        _announce(run, rows, samples, tokenizer, found)
+    return run, tokenizer
+
+
+def _join_group() -> torch.device:
+    """Enter DeepSpeed's communication over the group that Ray Train made; compile its CPU operator the first time."""
+    import deepspeed
+
+    os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(runtime.cache_folder()))
+    if runtime.rank() == 0 and not torch.cuda.is_available() and not any(runtime.cache_folder().glob("*/*/*.so")):
+        print(
+            "compiling DeepSpeed's CPU communication operator, once on this machine (about half a minute)", flush=True
+        )
+    deepspeed.init_distributed(auto_mpi_discovery=False)
+    device: torch.device = ray.train.torch.get_device()
+    return device
+
+
+def _announce(run: Run, rows: Any, samples: Samples, tokenizer: Any, found: Checkpoint | None) -> None:
+    """Say what is about to happen: size of the run, one sample of each source, what was restored."""
+    config, report = run.config, runtime.report()
+    trainable = sum(p.numel() for p in run.engine.deepspeed.module.parameters() if p.requires_grad)
+    print(f"{run.store.root}: medtrain {report['medtrain']}, plug-ins: {', '.join(report['plugins']) or 'none'}")
+    print(
+        f"{len(rows):,} rows, {run.steps:,} steps of {config.batch.size} {config.batch.unit}, "
+        f"{trainable:,} trained parameters, {runtime.world_size()} worker(s), ZeRO-{config.engine.zero_stage}"
+    )
+    if found is None:
+        if config.log.show_samples:
+            print(show.one_of_each_source(samples, rows, tokenizer))
+    else:
+        following = run.plan.at(found.progress.step)[0].rows[0] if found.progress.step < run.steps else None
+        what = f"next sample {samples.ids[following]}" if following is not None else "all steps are done"
+        print(f"resumed at step {found.progress.step} from {found.path} (weights, both moments, best loss); {what}")
+    print(flush=True)
+
+
+def _finish(run: Run, tokenizer: Any, progress: Progress) -> None:
+    """Write the adapter that the run ends with, and its result; collective."""
+    weights = run.engine.weights()
+    if run.tracker is None:
+        return
+    if run.config.validation.keep == "best" and progress.best_step not in (0, progress.step):
+        weights = _best_weights(run.store, progress.best_step)
+    adapter_files.write(run.store, "adapter", run.engine.deepspeed.module.model, weights)
+    tokenizer.save_pretrained(run.store.local("adapter"))
+    kept = progress.best_step if run.config.validation.keep == "best" and progress.best_step else progress.step
+    numbers = {name: value for name, value in vars_of(progress).items() if np.isfinite(value)}
+    result = {**numbers, "kept_step": kept, "planned_steps": run.steps}
+    run.store.write(RESULT, json.dumps(result).encode())
+    run.tracker.close()
+
+
+def vars_of(progress: Progress) -> dict[str, float]:
+    """A progress as plain numbers."""
+    return {name: getattr(progress, name) for name in progress.__dataclass_fields__}
+
+
+def _best_weights(store: Store, step: int) -> dict[str, torch.Tensor]:
+    """The weights of the checkpoint of a step, which is whole because it was read back when it was written."""
+    for name in store.folders(checkpoint.FOLDER):
+        if name.startswith(f"step-{step:08d}-"):
+            found = checkpoint.read(store, f"{checkpoint.FOLDER}/{name}")
+            if isinstance(found, Checkpoint):
+                return {k.removeprefix("weight/"): t for k, t in found.state.items() if k.startswith("weight/")}
+    raise MedtrainError(f"the best step's checkpoint ({step}) is gone from {store.root}; train again with --again")
