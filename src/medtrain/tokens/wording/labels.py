@@ -18,6 +18,7 @@ INSTRUCTIONS: dict[str, tuple[str, ...]] = {
         "阅读文本，写出它所属的全部类别（{types}）。",
     ),
 }
+EXAMPLE: dict[str, Any] = {"labels": ["b", "a"], "label_set": ["a", "b", "c"]}
 NONE = {"en": "None of these labels applies.", "zh": "以上类别都不适用。"}
 
 

@@ -20,6 +20,13 @@ INSTRUCTIONS: dict[str, tuple[str, ...]] = {
         "阅读文本，按类型（{types}）写出其中的全部实体。",
     ),
 }
+EXAMPLE: dict[str, Any] = {
+    "entities": [
+        {"type": "Disease", "text": "ulcer", "start": 21, "end": 26},
+        {"type": "Drug", "text": "aspirin", "start": 0, "end": 7},
+    ],
+    "types": ["Disease", "Drug", "Symptom"],
+}
 NONE = {"en": "There is no entity of these types.", "zh": "文中没有这些类型的实体。"}
 
 

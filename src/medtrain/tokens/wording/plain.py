@@ -3,6 +3,7 @@
 from typing import Any
 
 INSTRUCTIONS: dict[str, tuple[str, ...]] = {"en": (), "zh": ()}
+EXAMPLE: dict[str, Any] = {"text": "Yes."}
 
 
 def asked(gold: dict[str, Any]) -> list[str]:

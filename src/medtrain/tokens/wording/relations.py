@@ -19,6 +19,13 @@ INSTRUCTIONS: dict[str, tuple[str, ...]] = {
         "阅读文本，按关系（{types}）列出[头实体, 尾实体]。",
     ),
 }
+EXAMPLE: dict[str, Any] = {
+    "relations": [
+        {"type": "treats", "head": "aspirin", "tail": "fever"},
+        {"type": "CPR:4", "head": "1,2-diol, cis", "tail": "kinase [a]"},
+    ],
+    "types": ["treats", "CPR:4"],
+}
 NONE = {"en": "There is no pair in these relations.", "zh": "文中没有这些关系的实体对。"}
 _TYPE = re.compile(r"\s*[:：]\s*(?=\[)")
 
