@@ -6,6 +6,7 @@ Tasks only, no actors: an actor pool on few CPUs starves the tasks that feed it.
 
 import hashlib
 import json
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
@@ -33,7 +34,7 @@ class DataConfig(Config):
     name: str = Field(pattern=r"^[\w.-]+$")
     """The artifact's name: data/<name>."""
     root: str = knob("demo")
-    """The folder under which the sources' paths lie, the same on every node; `demo` is the corpus made on the spot."""
+    """The folder of the sources' paths on every node, relative to the current one; `demo` is made on the spot."""
     sources: tuple[SerializeAsAny[SourceConfig], ...] = Field(min_length=1)
     """What to read, in artifact order: `{source: NAME, path: …, max_rows: …}` and the source's own settings."""
     cleaners: tuple[SerializeAsAny[CleanerConfig], ...] = ()
@@ -80,12 +81,15 @@ def plan(config: DataConfig) -> list[tuple[SourceConfig, list[Unit]]]:
     """The units of every source, in artifact order.
 
     Raises:
-        DataError: a file is absent, empty or an LFS pointer.
+        DataError: the root or a file is absent, or a file is empty or an LFS pointer.
     """
+    root = Path(config.root).expanduser().resolve()
+    if not root.is_dir():
+        raise DataError(f"data.root={config.root}: no folder {root}; give the path of the raw corpora")
     found: list[tuple[SourceConfig, list[Unit]]] = []
     for source in config.sources:
         module: SourceModule = plugins.load("data", "sources", source.source)
-        found.append((source, module.units(source, Path(config.root))))
+        found.append((source, module.units(source, root)))
     return found
 
 
@@ -155,13 +159,13 @@ def _finish(build: Build, config: DataConfig, works: list[stage.Work]) -> Artifa
     store = build.store
     parts = [work.part for work in works]
     dropped: Counter[str] = Counter()
-    rows: Counter[str] = Counter()
+    clean: dict[str, int] = {}
     for number, source in enumerate(config.sources):
         mine = [part for part in parts if part.startswith(f"{number:03d}-")]
         markers = [stage.marker(store, part) for part in mine]
-        rows[source.label] += sum(marker["rows"] for marker in markers)
+        clean[source.label] = sum(marker["clean"] for marker in markers)
         counts = sum((Counter(marker["dropped"]) for marker in markers), Counter[str]())
-        if not rows[source.label]:
+        if not clean[source.label]:
             raise DataError(
                 f"source {source.label}: gives no row; dropped: {dict(counts) or 'none'}; "
                 f"is it the right source for path={source.path}?"
@@ -186,7 +190,7 @@ def _finish(build: Build, config: DataConfig, works: list[stage.Work]) -> Artifa
         "rows": len(chosen.id),
         "by_source": chosen.by_source(),
         "dropped": dict(sorted(dropped.items())),
-        "not_taken": chosen.not_taken,
+        "not_taken": {label: clean[label] - n for label, n in chosen.taken.items() if clean[label] > n},
     }
     return build.finish(facts)
 
@@ -201,6 +205,10 @@ def _tasks(run: Callable[[str], str], items: list[str]) -> Iterator[str]:
 
     if not items:
         return
+    # Our own progress lines say it all; Ray's would drown them.
+    logging.getLogger("ray.data._internal.execution").setLevel(logging.WARNING)
+    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
+    ray.data.DataContext.get_current().enable_progress_bars = False
 
     def step(batch: pa.Table) -> pa.Table:
         answers, errors = [], []

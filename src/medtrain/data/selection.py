@@ -28,8 +28,8 @@ class Selection:
     split: list[str]
     source: list[str]
     entries: list[Entry] = field(default_factory=list)
-    not_taken: dict[str, int] = field(default_factory=dict)
-    """Rows that max_rows left out, by source."""
+    taken: dict[str, int] = field(default_factory=dict)
+    """Rows that max_rows let through, by source."""
 
     def by_source(self) -> dict[str, dict[str, int]]:
         """Rows by source and split."""
@@ -50,8 +50,8 @@ def select(
     part = np.repeat(np.arange(len(tables)), [table.num_rows for table in tables])
     row = np.concatenate([np.arange(table.num_rows) for table in tables]) if tables else np.zeros(0, np.int64)
     rows = pa.concat_tables(tables).combine_chunks()
-    taken, not_taken = _limit(rows, limits, seed)
-    part, row, rows = part[taken], row[taken], rows.take(pa.array(taken))
+    drawn, taken = _limit(rows, limits, seed)
+    part, row, rows = part[drawn], row[drawn], rows.take(pa.array(drawn))
     ids, splits, sources = (rows[name].to_pylist() for name in ("id", "split", "source"))
     ranks = np.array([deduplicate.RANKS[split] for split in splits], dtype=np.int8)
     high, low = (rows[name].to_numpy() for name in deduplicate.HASH_COLUMNS)
@@ -71,22 +71,22 @@ def select(
         for (_, split, _), document in zip(chosen, documents, strict=True)
     ]
     return Selection(
-        part[kept], row[kept], new_ids, new_splits, [source for _, _, source in chosen], [*entries, *renamed], not_taken
+        part[kept], row[kept], new_ids, new_splits, [source for _, _, source in chosen], [*entries, *renamed], taken
     )
 
 
 def _limit(rows: pa.Table, limits: dict[str, int | None], seed: int) -> tuple[npt.NDArray[np.int64], dict[str, int]]:
-    """The row numbers that max_rows leaves, in order, and how many rows it leaves out of each source."""
+    """The row numbers that max_rows leaves, in order, and how many of each source they are."""
     sources = np.array(rows["source"].to_pylist(), dtype=object)
-    taken: list[npt.NDArray[np.int64]] = []
-    not_taken: dict[str, int] = {}
+    drawn: list[npt.NDArray[np.int64]] = []
+    taken: dict[str, int] = {}
     for source, limit in limits.items():
         mine = np.flatnonzero(sources == source)
         if limit is not None and len(mine) > limit:
-            not_taken[source] = len(mine) - limit
             mine = mine[draw.smallest(seed, rows["document_id"].take(pa.array(mine)).to_pylist(), limit)]
-        taken.append(mine)
-    return np.sort(np.concatenate(taken)), not_taken
+        drawn.append(mine)
+        taken[source] = len(mine)
+    return np.sort(np.concatenate(drawn)), taken
 
 
 def unique(ids: Sequence[str], sources: Sequence[str]) -> tuple[list[str], list[Entry]]:

@@ -68,7 +68,7 @@ def stage(store: Store, work: Work) -> None:
     unit = Unit(**{**work.unit, "also": tuple(work.unit["also"])})
     entries: list[Entry] = []
     try:
-        table = _table(config, unit, [cleaner_config(c) for c in work.cleaners], work.seed, entries)
+        table, clean_rows = _table(config, unit, [cleaner_config(c) for c in work.cleaners], work.seed, entries)
     except Exception as error:
         place = Path(unit.path).name
         raise DataError(
@@ -77,7 +77,7 @@ def stage(store: Store, work: Work) -> None:
         ) from None
     dropped = ledger.write(store, f"parts/{work.part}.jsonl", entries)
     write_parquet(store, f"parts/{work.part}.parquet", table)
-    marker = {"rows": table.num_rows, "dropped": dict(sorted(dropped.items()))}
+    marker = {"rows": table.num_rows, "clean": clean_rows, "dropped": dict(sorted(dropped.items()))}
     store.write(f"parts/{work.part}.json", json.dumps(marker).encode())
 
 
@@ -90,16 +90,18 @@ def _where(error: BaseException) -> str:
 
 def _table(
     config: SourceConfig, unit: Unit, rules: Sequence[CleanerConfig], seed: int, entries: list[Entry]
-) -> pa.Table:
-    """The clean rows of a unit, at most `max_rows` of them at any moment of reading plus a batch."""
+) -> tuple[pa.Table, int]:
+    """The clean rows of a unit and how many there were before the draw; max_rows and a batch are held at a time."""
     kept = PART_SCHEMA.empty_table()
+    clean_rows = 0
     for records in read_batches(config, unit, entries):
         batch, gone = clean(to_arrow(records), rules)
         entries += gone
+        clean_rows += batch.num_rows
         kept = pa.concat_tables([kept, deduplicate.with_hashes(batch)])
         if config.max_rows is not None and kept.num_rows > config.max_rows:
             kept = kept.take(pa.array(draw.smallest(seed, kept["document_id"].to_pylist(), config.max_rows)))
-    return kept.combine_chunks()
+    return kept.combine_chunks(), clean_rows
 
 
 def read_batches(config: SourceConfig, unit: Unit, entries: list[Entry]) -> Iterator[list[Record]]:
@@ -132,7 +134,7 @@ def is_whole(store: Store, part: str) -> bool:
 
 
 def marker(store: Store, part: str) -> dict[str, Any]:
-    """What a whole part holds: `rows`, and `dropped` by source/rule/action."""
+    """What a whole part holds: `rows`, the `clean` rows they were drawn from, and `dropped` by source/rule/action."""
     content: dict[str, Any] = json.loads(store.read(f"parts/{part}.json"))
     return content
 

@@ -45,7 +45,9 @@ def read(unit: Unit, config: Config) -> Iterator[Record | Problem]:
             continue
         pairs = [element for element in root.iter() if element.tag in ("QAPair", "pair")]
         if not pairs:
-            yield Problem(name, "unknown_schema", "there is no QAPair and no pair in it")
+            known = any(element.tag.casefold() == "qapairs" for element in root.iter())
+            detail = "an empty list of pairs" if known else "there is no list of pairs in it"
+            yield Problem(name, "no_pairs" if known else "unknown_schema", detail)
         for number, pair in enumerate(pairs, 1):
             yield _record(pair, f"{name}#{number}", unit, config)
 
