@@ -4,7 +4,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from medtrain.data.source import Problem, Unit
+from medtrain.data.source import Problem, Unit, check_file, is_pointer
 from medtrain.errors import DataError
 from medtrain.records import Split
 
@@ -37,7 +37,11 @@ def units(path: Path, label: str, split: Split, suffix: str) -> list[Unit]:
     Raises:
         DataError: there is none, or see `names`.
     """
-    count = len(names(path, suffix))
+    members = names(path, suffix)
+    count = len(members)
+    for name in members if path.is_dir() else ():
+        if is_pointer(path / name):
+            check_file(path / name, label)
     if not count:
         raise DataError(f"source {label}: {path}: holds no {suffix} file; check path")
     starts = range(0, count, FILES_PER_UNIT)

@@ -94,21 +94,26 @@ def _lines(unit: Unit) -> Iterator[Row | Problem]:
             if raw.strip():
                 text, problems = decode(raw, position)
                 yield from problems
-                yield _object(text, position)
+                yield from _object(text, position)
 
 
-def _object(text: str, position: str) -> Row | Problem:
+def _object(text: str, position: str) -> Iterator[Row | Problem]:
     try:
         value = json.loads(text, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
-        return Problem(position, "bad_json", f"{type(error).__name__}: not a JSON value")
-    return _row(value, position)
+        yield Problem(position, "bad_json", f"{type(error).__name__}: not a JSON value")
+    else:
+        yield from _row(value, position)
 
 
-def _row(value: Any, position: str) -> Row | Problem:
+def _row(value: Any, position: str) -> Iterator[Row | Problem]:
     if not isinstance(value, dict):
-        return Problem(position, "bad_json", f"a {type(value).__name__} where an object is needed")
-    return Row(position, mend(value))
+        yield Problem(position, "bad_json", f"a {type(value).__name__} where an object is needed")
+        return
+    mended = mend(value)
+    if mended != value:
+        yield Problem(position, "bad_characters", "bad bytes, lone surrogates or NULs replaced", action="changed")
+    yield Row(position, mended)
 
 
 def _refuse(constant: str) -> NoReturn:
@@ -116,11 +121,17 @@ def _refuse(constant: str) -> NoReturn:
 
 
 def _array(unit: Unit) -> Iterator[Row | Problem]:
-    """Items one by one: the decoder is asked again with more text whenever an item runs over what has been read."""
+    """Items one by one: the decoder is asked again with more text whenever an item runs over what has been read.
+
+    Undecodable bytes come in as lone surrogates and raw NULs as their JSON escapes, so that `_row` sees and mends both.
+    """
     decoder = json.JSONDecoder(parse_constant=_refuse)
     number = 0
-    with Path(unit.path).open("r", encoding="utf-8-sig", errors="replace") as file:
-        text = file.read(CHUNK_BYTES).lstrip()[1:]
+    with Path(unit.path).open("r", encoding="utf-8", errors="surrogateescape") as file:
+        text = file.read(CHUNK_BYTES)
+        if text.startswith("\ufeff"):
+            yield Problem(unit.name, "byte_order_mark", "taken off", action="changed")
+        text = _escaped(text.removeprefix("\ufeff").lstrip()[1:])
         while True:
             text = text.lstrip(" \t\r\n,")
             if text.startswith("]"):
@@ -133,11 +144,15 @@ def _array(unit: Unit) -> Iterator[Row | Problem]:
                     detail = f"{type(error).__name__}: the array breaks off after {number} items"
                     yield Problem(f"{unit.name}:{number + 1}", "bad_json", detail)
                     return
-                text += more
+                text += _escaped(more)
                 continue
             number += 1
             text = text[end:]
-            yield _row(value, f"{unit.name}:{number}")
+            yield from _row(value, f"{unit.name}:{number}")
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\0", "\\u0000")
 
 
 def _parquet(unit: Unit) -> Iterator[Row | Problem]:
@@ -147,7 +162,7 @@ def _parquet(unit: Unit) -> Iterator[Row | Problem]:
             for batch in file.iter_batches(batch_size=1024):
                 for value in batch.to_pylist():
                     number += 1
-                    yield _row(value, f"{unit.name}:{number}")
+                    yield from _row(value, f"{unit.name}:{number}")
     except (pa.ArrowException, OSError, ValueError) as error:
         detail = f"{type(error).__name__}: the Parquet file breaks off after {number} rows"
         yield Problem(f"{unit.name}:{number + 1}", "bad_parquet", detail)

@@ -5,9 +5,9 @@ Only `units` raises: for what is wrong with the input as a whole.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from pydantic import Field
 
@@ -64,10 +64,23 @@ class Problem:
     action: Literal["dropped", "changed"] = "dropped"
 
 
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A made corpus in a source's format, so that any plug-in can be put to the test.
+
+    `files` by path below the corpus's folder, `config` beside source and path, `records` as many as come out.
+    """
+
+    files: dict[str, str]
+    records: int
+    config: dict[str, Any] = field(default_factory=dict)
+
+
 class SourceModule(Protocol):
     """The shape of a plug-in in data/sources."""
 
     Config: type[SourceConfig]
+    EXAMPLE: Example
 
     def units(self, config: SourceConfig, root: Path) -> list[Unit]: ...
 
@@ -88,6 +101,12 @@ def locate(config: SourceConfig, root: Path) -> Path:
     return path
 
 
+def is_pointer(path: Path) -> bool:
+    """Whether a file is what Git LFS leaves in place of the data."""
+    with path.open("rb") as file:
+        return file.read(len(POINTER)) == POINTER
+
+
 def check_file(path: Path, label: str) -> Path:
     """The path, once it is a file with data in it.
 
@@ -96,11 +115,9 @@ def check_file(path: Path, label: str) -> Path:
     """
     if not path.is_file():
         raise DataError(f"source {label}: {path}: no such file; check path and files")
-    with path.open("rb") as file:
-        head = file.read(len(POINTER))
-    if head == POINTER:
+    if is_pointer(path):
         raise DataError(f"source {label}: {path}: is a Git LFS pointer, not the data; `git lfs pull` gets it")
-    if not head:
+    if not path.stat().st_size:
         raise DataError(f"source {label}: {path}: is empty; download it again")
     return path
 

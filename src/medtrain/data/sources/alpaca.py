@@ -3,10 +3,17 @@
 from collections.abc import Iterator
 
 from medtrain.data import chat
-from medtrain.data.source import Problem, Unit
+from medtrain.data.source import Example, Problem, Unit
 from medtrain.records import Record
 
 units = chat.units
+EXAMPLE = Example(
+    {
+        "rows.json": '[{"instruction": "Translate into Chinese.", "input": "fever", "output": "发热"},\n'
+        ' {"instruction": "怎么办？", "input": "", "output": "多喝水。"}]'
+    },
+    records=2,
+)
 
 
 class Config(chat.ChatConfig):

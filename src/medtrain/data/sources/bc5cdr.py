@@ -7,10 +7,22 @@ from typing import Literal
 from pydantic import Field
 
 from medtrain.data import pubtator
-from medtrain.data.source import Problem, Unit
+from medtrain.data.source import Example, Problem, Unit
 from medtrain.records import Record, Split
 
 TYPES = {"Chemical": "Chemical", "Disease": "Disease"}
+_TEXT = (
+    "{0}|t|Drug A causes fever.\n{0}|a|Fever fell.\n{0}\t0\t6\tDrug A\tChemical\tC1\n"
+    "{0}\t14\t19\tfever\tDisease\tD1|D2\tpart one|part two\n{0}\t21\t26\tFever\tDisease\tD1\n{0}\tCID\tC1\tD1\n\n"
+)
+EXAMPLE = Example(
+    {
+        "CDR_TrainingSet.PubTator.txt": _TEXT.format(21) + _TEXT.format(22),
+        "CDR_DevelopmentSet.PubTator.txt": _TEXT.format(23),
+        "CDR_TestSet.PubTator.txt": _TEXT.format(24),
+    },
+    records=4,
+)
 
 
 class Config(pubtator.PubTatorConfig):

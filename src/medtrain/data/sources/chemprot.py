@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import Field
 
 from medtrain.data import jsonfiles
-from medtrain.data.source import Problem, SourceConfig, Unit, check_file, locate
+from medtrain.data.source import Example, Problem, SourceConfig, Unit, check_file, locate
 from medtrain.records import Record, Split, Turn
 
 LABELS = (
@@ -31,6 +31,15 @@ LABELS = (
 )
 _HEAD, _TAIL = re.compile(r"\[\[ (.+?) \]\]"), re.compile(r"<< (.+?) >>")
 _MARKS = re.compile(r"<< | >>|\[\[ | \]\]")
+EXAMPLE = Example(
+    {
+        "train.txt": '{"text": "[[ A1 ]] blocks << P1 >> and P2.", "label": "INHIBITOR", "metadata": []}\n'
+        '{"text": "[[ A1 ]] blocks P1 and << P2 >>.", "label": "INHIBITOR", "metadata": []}\n',
+        "dev.txt": '{"text": "<< A2 >> opens [[ P3 ]].", "label": "ACTIVATOR", "metadata": []}\n',
+        "test.txt": '{"text": "[[ A3 ]] feeds << P4 >>.", "label": "SUBSTRATE", "metadata": []}\n',
+    },
+    records=3,
+)
 
 
 class Config(SourceConfig):

@@ -7,10 +7,13 @@ from collections.abc import Iterator
 
 from medtrain.data import chat
 from medtrain.data.language import LanguageChoice
-from medtrain.data.source import Problem, Unit
+from medtrain.data.source import Example, Problem, Unit
 from medtrain.records import Record, Split
 
 units = chat.units
+EXAMPLE = Example(
+    {"test.json": '[{"instruction": "请回答医疗问题。", "input": "头痛怎么办？", "output": "注意休息。"}]'}, records=1
+)
 
 
 class Config(chat.ChatConfig):

@@ -5,11 +5,20 @@ from pathlib import Path
 
 from medtrain.data import chat
 from medtrain.data.language import LanguageChoice
-from medtrain.data.source import Problem, Unit
+from medtrain.data.source import Example, Problem, Unit
 from medtrain.errors import DataError
 from medtrain.records import Record
 
 KEPT = ("domain", "task_type", "answer_from", "human_verified")
+EXAMPLE = Example(
+    {
+        "wiki/why.jsonl": '{"instruction": "天为什么是蓝的？", "input": "", "output": "因为散射。", '
+        '"domain": ["科学"], "task_type": {"major": ["问答"], "minor": []}, "answer_from": "human", "human_verified": true}\n',
+        "exam/test.jsonl": '{"instruction": "一加一等于几？", "input": "", "output": "二", "domain": ["数学"]}\n',
+        "dataset_infos.json": "{}",
+    },
+    records=2,
+)
 
 
 class Config(chat.ChatConfig):

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from medtrain.data import archive
 from medtrain.data.draw import share
-from medtrain.data.source import Problem, SourceConfig, Unit, check_file, locate
+from medtrain.data.source import Example, Problem, SourceConfig, Unit, check_file, locate
 from medtrain.data.text import decode
 from medtrain.records import Record, Split, Turn
 
@@ -29,6 +29,15 @@ HALLMARKS = (
 )
 SPLITS: dict[str, Split] = {"train.tsv": "train", "dev.tsv": "validation", "test.tsv": "test"}
 SUFFIX = ".txt"
+EXAMPLE = Example(
+    {
+        "text/11.txt": "Cells were grown .\nThey did not die .\n",
+        "labels/11.txt": "< Resisting cell death--Apoptosis ANDInducing angiogenesis--< Resisting cell death--",
+        "text/12.txt": "Nothing was found .\n",
+        "labels/12.txt": "< NULL",
+    },
+    records=1,
+)
 
 
 class Config(SourceConfig):

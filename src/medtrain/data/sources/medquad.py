@@ -9,10 +9,22 @@ from pathlib import Path
 from xml.etree.ElementTree import Element
 
 from medtrain.data import archive, xmlfiles
-from medtrain.data.source import Problem, SourceConfig, Unit, locate
+from medtrain.data.source import Example, Problem, SourceConfig, Unit, locate
 from medtrain.records import Record, Split, Turn
 
 SUFFIX = ".xml"
+EXAMPLE = Example(
+    {
+        "1_A/0000001.xml": '<?xml version="1.0" encoding="UTF-8"?>\n<Document id="0000001" source="A"\n url="made">'
+        '<QAPairs><QAPair pid="1"><Question qid="1-1" qtype="information">What is it ?</Question>'
+        "<Answer>It is\n        - made.</Answer></QAPair></QAPairs></Document>",
+        "2_B/0000001.xml": '<doc docid="0000001"><qaPairs><pair pid="1"><question qid="1-1">Where ?</question>'
+        "<answer>Here.</answer></pair></qaPairs></doc>",
+        "3_C/0000001.xml": '<DiseaseFile fid="0000001"><QAPairs><QAPair pid="1"><Question>Who ?</Question>'
+        "<Answer>Me.</Answer></QAPair></QAPairs></DiseaseFile>",
+    },
+    records=3,
+)
 
 
 class Config(SourceConfig):

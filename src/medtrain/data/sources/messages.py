@@ -7,11 +7,20 @@ from collections.abc import Iterator
 from typing import Any
 
 from medtrain.data import chat
-from medtrain.data.source import Problem, Unit
+from medtrain.data.source import Example, Problem, Unit
 from medtrain.records import Record, Turn
 
 ROLES = {"system": "system", "user": "user", "assistant": "assistant"}
 units = chat.units
+EXAMPLE = Example(
+    {
+        "rows.jsonl": '{"messages": [{"role": "user", "content": "Where?"}, '
+        '{"role": "assistant", "content": "Here."}]}\n'
+        '{"messages": [{"role": "system", "content": "你是助手。"}, {"role": "user", "content": "你好"}, '
+        '{"role": "assistant", "content": "你好！"}]}\n'
+    },
+    records=2,
+)
 
 
 class Config(chat.ChatConfig):

@@ -6,10 +6,19 @@ from pathlib import Path
 from pydantic import Field
 
 from medtrain.data import pubtator
-from medtrain.data.source import Problem, Unit
+from medtrain.data.source import Example, Problem, Unit
 from medtrain.records import Record, Split
 
 TYPES = ("SpecificDisease", "Modifier", "DiseaseClass", "CompositeMention")
+_TEXT = "{0}|t|Copper toxicosis in dogs\n{0}|a|A disease.\n{0}\t0\t16\tCopper toxicosis\tModifier\tD1+D2\n"
+EXAMPLE = Example(
+    {
+        "NCBItrainset_corpus.txt": _TEXT.format(31) + "\n" + _TEXT.format(32),
+        "NCBIdevelopset_corpus.txt": _TEXT.format(33),
+        "NCBItestset_corpus.txt": _TEXT.format(34),
+    },
+    records=4,
+)
 
 
 class Config(pubtator.PubTatorConfig):

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import Field
 
 from medtrain.data import jsonfiles
-from medtrain.data.source import Problem, SourceConfig, Unit, check_file, locate
+from medtrain.data.source import Example, Problem, SourceConfig, Unit, check_file, locate
 from medtrain.records import Record, Split, Turn
 
 CATEGORIES = {"cls": "TC", "matching": "TC", "normalization": "TC", "attr_cls": "TC", "event_extraction": "RE"}
@@ -20,6 +20,31 @@ _PAIR = re.compile(r"头实体为(.*?)，尾实体为(.*?)。(?=头实体为|$)"
 _RELATION = re.compile(r"具有(.+?)关系的头尾实体对如下：(.*)")
 NO_ENTITY = "上述句子没有指定类型实体"
 NO_RELATION = "上述句子没有指定类型关系"
+_ROW = (
+    '{"input": "%s", "target": "%s", "answer_choices": %s, "task_type": "%s", "task_dataset": "%s", "sample_id": "%s"}'
+)
+_NER = (
+    "找出疾病实体：\\n他得了流感。\\n答：",
+    "上述句子中的实体包含：\\n疾病实体：流感\\n药物实体：",
+    '["疾病", "药物"]',
+    "ner",
+    "CMeEE-V2",
+)
+_RE = (
+    "流感用药？",
+    "具有药物治疗关系的头尾实体对如下：头实体为流感，尾实体为甲药。",
+    '["药物治疗"]',
+    "spo_generation",
+    "CMeIE",
+)
+EXAMPLE = Example(
+    {
+        "train.json": _ROW % (*_NER, "train-1") + "\n" + _ROW % (*_RE, "train-2") + "\n",
+        "dev.json": _ROW % (*_NER, "dev-1") + "\n",
+        "test.json": _ROW % (_NER[0], "", *_NER[2:], "test-1") + "\n",
+    },
+    records=3,
+)
 
 
 class Config(SourceConfig):

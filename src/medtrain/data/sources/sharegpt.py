@@ -4,11 +4,20 @@ from collections.abc import Iterator
 from typing import Any
 
 from medtrain.data import chat
-from medtrain.data.source import Problem, Unit
+from medtrain.data.source import Example, Problem, Unit
 from medtrain.records import Record, Turn
 
 ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
 units = chat.units
+EXAMPLE = Example(
+    {
+        "rows.json": '[{"conversations": [{"from": "human", "value": "Where?"}, '
+        '{"from": "gpt", "value": "Here."}]},\n'
+        ' {"system": "Be brief.", "conversations": [{"from": "human", "value": "你好"}, '
+        '{"from": "gpt", "value": "好"}]}]'
+    },
+    records=2,
+)
 
 
 class Config(chat.ChatConfig):

@@ -10,13 +10,22 @@ from pathlib import Path
 from medtrain.data import jsonfiles
 from medtrain.data.chat import turns_of
 from medtrain.data.language import LanguageChoice, choose
-from medtrain.data.source import Problem, SourceConfig, Unit, locate
+from medtrain.data.source import Example, Problem, SourceConfig, Unit, locate
 from medtrain.records import Record, Split, Turn
 
 CATEGORIES = {"MT-zh2en": "MT", "MT-en2zh": "MT", "TP-ss": "TC"} | dict.fromkeys(
     ("QA_choice", "QA_cqa", "QA_sqa", "MRD"), "QA"
 )
 TASKS = {"MT": "translation", "QA": "qa"}
+EXAMPLE = Example(
+    {
+        "rows.jsonl": '{"conversation_id": 1, "category": "NER", "dataset": "made", "language": "zh", '
+        '"conversation": [{"human": "找出实体：\\n他发热。", "assistant": "症状：发热\\n"}]}\n'
+        '{"dataset": "made", "category": "MT-zh2en", "conversation_id": 2, "language": "zh-en", '
+        '"conversation": [{"human": "翻译成英文：“发热”", "assistant": "fever"}]}\n'
+    },
+    records=2,
+)
 
 
 class Config(SourceConfig):
