@@ -1,0 +1,42 @@
+"""DeepSpeed's configuration: accepted by DeepSpeed's own schema, and nothing in it changes what is computed."""
+
+import pytest
+from deepspeed.runtime.config import DeepSpeedConfig
+
+from medtrain.config import identity, parse
+from medtrain.errors import ConfigError
+from medtrain.train.deepspeed_config import EngineConfig, deepspeed_config
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_deepspeed_reads_what_was_meant(stage: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    given = deepspeed_config(EngineConfig(zero_stage=stage, bucket_elements=1000), clip=0.3, world_size=1)
+    read = DeepSpeedConfig(given)
+    assert read.zero_config.stage == stage
+    assert read.gradient_clipping == 0.3
+    assert read.gradient_accumulation_steps == read.train_batch_size == 1
+    assert not read.bfloat16_config.enabled and not read.float16_config.enabled
+    assert read.zero_config.reduce_bucket_size == 1000
+
+
+def test_the_batch_is_one_a_worker() -> None:
+    assert deepspeed_config(EngineConfig(), clip=0, world_size=3)["train_batch_size"] == 3
+
+
+def test_only_stage_3_shards_weights_and_shards_every_one() -> None:
+    assert (
+        deepspeed_config(EngineConfig(zero_stage=3), 0.3, 1)["zero_optimization"]["stage3_param_persistence_threshold"]
+        == 0
+    )
+    keys = deepspeed_config(EngineConfig(zero_stage=2), 0.3, 1)["zero_optimization"]
+    assert not any(key.startswith("stage3") for key in keys)
+
+
+def test_it_is_no_part_of_a_stages_identity() -> None:
+    assert identity(EngineConfig()) == identity(EngineConfig(zero_stage=3, gradient_checkpointing=True)) == {}
+
+
+def test_an_unknown_stage_is_refused() -> None:
+    with pytest.raises(ConfigError, match="zero_stage=4"):
+        parse(EngineConfig, {"zero_stage": 4})
