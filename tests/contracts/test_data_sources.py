@@ -1,4 +1,4 @@
-"""What every source promises, of the package and of `$MEDTRAIN_PLUGINS`: each is put to the test on its own made example."""
+"""What every source promises, of the package and of `$MEDTRAIN_PLUGINS`: judged on their own made examples."""
 
 import random
 import shutil

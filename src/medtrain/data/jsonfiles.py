@@ -4,6 +4,7 @@ Lines and arrays are streamed, so that a file may be larger than memory. Line fi
 """
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from medtrain.records import Split
 RANGE_BYTES = 64 * 2**20
 CHUNK_BYTES = 2**20
 SUFFIXES = (".json", ".jsonl", ".parquet")
+_BETWEEN = re.compile(r"[ \t\r\n,]*")
 Kind = Literal["lines", "array", "parquet"]
 
 
@@ -132,22 +134,22 @@ def _array(unit: Unit) -> Iterator[Row | Problem]:
         if text.startswith("\ufeff"):
             yield Problem(unit.name, "byte_order_mark", "taken off", action="changed")
         text = _escaped(text.removeprefix("\ufeff").lstrip()[1:])
+        place = 0
         while True:
-            text = text.lstrip(" \t\r\n,")
-            if text.startswith("]"):
+            place = _BETWEEN.match(text, place).end()  # type: ignore[union-attr] # it matches nothing too
+            if text.startswith("]", place):
                 return
             try:
-                value, end = decoder.raw_decode(text)
+                value, place = decoder.raw_decode(text, place)
             except (ValueError, RecursionError) as error:
                 more = file.read(max(CHUNK_BYTES, len(text)))
                 if not more:
                     detail = f"{type(error).__name__}: the array breaks off after {number} items"
                     yield Problem(f"{unit.name}:{number + 1}", "bad_json", detail)
                     return
-                text += _escaped(more)
+                text, place = text[place:] + _escaped(more), 0
                 continue
             number += 1
-            text = text[end:]
             yield from _row(value, f"{unit.name}:{number}")
 
 

@@ -13,7 +13,7 @@ KEPT = ("domain", "task_type", "answer_from", "human_verified")
 EXAMPLE = Example(
     {
         "wiki/why.jsonl": '{"instruction": "天为什么是蓝的？", "input": "", "output": "因为散射。", '
-        '"domain": ["科学"], "task_type": {"major": ["问答"], "minor": []}, "answer_from": "human", "human_verified": true}\n',
+        '"domain": ["科学"], "task_type": {"major": ["问答"], "minor": []}, "answer_from": "human"}\n',
         "exam/test.jsonl": '{"instruction": "一加一等于几？", "input": "", "output": "二", "domain": ["数学"]}\n',
         "dataset_infos.json": "{}",
     },
