@@ -27,7 +27,7 @@ class RuntimeConfig(Config):
     """One GPU for each worker; null takes GPUs where the cluster has any."""
     max_failures: int = knob(3, ge=-1)
     """How often a lost worker or node is replaced before the job gives up; -1 is without end."""
-    worker_start_timeout_s: int = knob(30, ge=1)
+    worker_start_timeout_s: int = knob(60, ge=1)
     """How long to wait for workers that a lost node cannot give any more."""
 
 
@@ -139,6 +139,6 @@ def set_threads(cpus: float) -> None:
     torch.set_num_threads(max(1, int(cpus)))
 
 
-def cache_folder() -> Path:
-    """Where compiled operators of this machine are kept between runs."""
+def compiled_operators() -> Path:
+    """Where PyTorch keeps operators that were compiled on this machine."""
     return Path(os.environ.get("TORCH_EXTENSIONS_DIR", str(Path.home() / ".cache" / "torch_extensions")))

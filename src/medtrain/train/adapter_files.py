@@ -31,11 +31,17 @@ def write(store: Store, folder: str, model: peft.PeftModel, weights: dict[str, t
         config.save_pretrained(scratch)
         store.write(f"{folder}/adapter_config.json", (Path(scratch) / "adapter_config.json").read_bytes())
     back = load(store.read(f"{folder}/adapter_model.safetensors"))
-    if len(back) != len(weights) or any(not torch.equal(back[name], tensor) for name, tensor in tensors.items()):
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    if (
+        set(named) != trained
+        or len(back) != len(trained)
+        or any(not torch.equal(back[name], tensor) for name, tensor in tensors.items())
+    ):
         raise TrainingError(
-            f"adapter {folder}: {len(back)} of {len(weights)} tensors were saved; the adapter is not whole"
+            f"adapter {folder}: {len(back)} tensors of {len(trained)} were saved; the adapter is not whole"
         )
-    if all(float(tensor.abs().max()) == 0 for name, tensor in back.items() if "lora_B" in name):
+    grown = [tensor for name, tensor in back.items() if "lora_B" in name]
+    if grown and not any(tensor.any() for tensor in grown):
         raise TrainingError(f"adapter {folder}: every lora_B is zero, nothing was learned or nothing was saved")
 
 

@@ -1,6 +1,7 @@
 """A stage from config to artifact: inputs, merge, workers under Ray Train, manifest."""
 
 import json
+import os
 import uuid
 from typing import Any
 
@@ -81,6 +82,7 @@ def _merge(root: Store, config: StageConfig, tokens: Artifact, policy: Policy) -
 
 def _fit(build: Build, payload: Payload, cluster: RuntimeConfig) -> None:
     """Run the workers; a lost one is replaced, and the group goes on from the last whole checkpoint."""
+    os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(cluster.worker_start_timeout_s)
     gpu = runtime.wants_gpu(cluster)
     resources: dict[str, float] = {"CPU": cluster.cpus_per_worker, **({"GPU": 1} if gpu else {})}
     trainer: Any = TorchTrainer(

@@ -17,4 +17,7 @@ def merged(base_path: str, adapter_path: str, dtype: torch.dtype) -> Any:
     """
     base = AutoModelForCausalLM.from_pretrained(base_path, dtype=torch.float32)
     model = peft.PeftModel.from_pretrained(base, adapter_path)
-    return model.merge_and_unload(safe_merge=True).to(dtype)
+    whole = model.merge_and_unload(safe_merge=True)
+    for parameter in whole.parameters():  # weights only: rotary frequencies in bfloat16 would turn far tokens wrongly
+        parameter.data = parameter.data.to(dtype)
+    return whole

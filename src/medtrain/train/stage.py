@@ -46,7 +46,7 @@ class LogConfig(Config):
     every_s: float = knob(5.0, gt=0)
     """Seconds between progress lines."""
     show_samples: bool = knob(True)
-    """Print one decoded sample of each source at the start, trained part marked; off where a log must not hold texts."""
+    """Print one decoded sample of each source at the start, trained part marked; off where logs must not hold texts."""
 
 
 class StageConfig(Config):

@@ -1,7 +1,6 @@
 """What a Ray Train worker does: join the group, open the model and the shards, restore, train, save the adapter."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -121,8 +120,8 @@ def _join_group() -> torch.device:
     """Enter DeepSpeed's communication over the group that Ray Train made; compile its CPU operator the first time."""
     import deepspeed
 
-    os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(runtime.cache_folder()))
-    if runtime.rank() == 0 and not torch.cuda.is_available() and not any(runtime.cache_folder().glob("*/*/*.so")):
+    compiled = any(runtime.compiled_operators().rglob("deepspeed_shm_comm*.so"))
+    if runtime.rank() == 0 and not torch.cuda.is_available() and not compiled:
         print(
             "compiling DeepSpeed's CPU communication operator, once on this machine (about half a minute)", flush=True
         )
@@ -135,7 +134,7 @@ def _announce(run: Run, rows: Any, samples: Samples, tokenizer: Any, found: Chec
     """Say what is about to happen: size of the run, one sample of each source, what was restored."""
     config, report = run.config, runtime.report()
     trainable = sum(p.numel() for p in run.engine.deepspeed.module.parameters() if p.requires_grad)
-    print(f"{run.store.root}: medtrain {report['medtrain']}, plug-ins: {', '.join(report['plugins']) or 'none'}")
+    print(f"{run.store.root}: medtrain {report['medtrain'][0]}, plug-ins: {', '.join(report['plug-ins']) or 'none'}")
     print(
         f"{len(rows):,} rows, {run.steps:,} steps of {config.batch.size} {config.batch.unit}, "
         f"{trainable:,} trained parameters, {runtime.world_size()} worker(s), ZeRO-{config.engine.zero_stage}"
