@@ -35,22 +35,24 @@ def adopt_orphans() -> None:
         signal.signal(number, _leave)
 
 
+def end_with_parent() -> None:
+    """Ask the kernel to end this process when its parent dies (Linux): a `kill -9` of the parent leaves nothing."""
+    _prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
 def _leave(number: int, frame: FrameType | None) -> None:
     raise SystemExit(128 + number)
 
 
 def start(command: Sequence[str], output: IO[bytes] | None = None) -> "subprocess.Popen[bytes]":
-    """Start a command in a session of its own, so that a terminal's Ctrl-C does not reach it past us.
-
-    It is asked to end when this process dies, so that even a `kill -9` of this one leaves no head behind.
-    """
+    """Start a command that ends with us, in a session of its own: a terminal's Ctrl-C does not reach it past us."""
     return subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=subprocess.STDOUT if output else None,
         start_new_session=True,
-        preexec_fn=lambda: _prctl(PR_SET_PDEATHSIG, signal.SIGTERM),
+        preexec_fn=end_with_parent,
     )
 
 

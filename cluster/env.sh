@@ -20,6 +20,8 @@ export RAY_AUTH_MODE=token
 export RAY_TRAIN_V2_ENABLED=1
 export RAY_USAGE_STATS_ENABLED=0
 export TOKENIZERS_PARALLELISM=false
+# A job's log is a file and often ends in a pipe: without this its lines come in blocks of 8 KiB.
+export PYTHONUNBUFFERED=1
 
 # Ray makes no token by itself when a head starts, and makes it readable to all; an existing one is kept.
 (umask 077 && ray get-auth-token --generate >/dev/null 2>&1) || {

@@ -3,6 +3,7 @@
 python cluster/local_head.py jobs/stage2.py [arguments of the job]      (cluster/local.sh sets the environment first)
 """
 
+import contextlib
 import os
 import shutil
 import socket
@@ -13,7 +14,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import contained
@@ -35,6 +36,16 @@ def free_ports(count: int) -> list[int]:
     for one in sockets:
         one.close()
     return ports
+
+
+@contextlib.contextmanager
+def short_folder() -> Iterator[Path]:
+    """A temporary folder for Ray, deleted at the end; short, because a socket's path has at most 107 characters."""
+    folder = Path(tempfile.mkdtemp(prefix="medtrain-", dir="/tmp"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def head_command(folder: Path, dashboard: int) -> list[str]:
@@ -99,18 +110,16 @@ def main(job: Sequence[str]) -> int:
         sys.exit("usage: cluster/local.sh jobs/<job>.py [arguments]")
     contained.adopt_orphans()
     os.chdir(PROJECT)
-    # Short, because Ray puts sockets there and a socket's path has at most 107 characters.
-    folder = Path(tempfile.mkdtemp(prefix="medtrain-", dir="/tmp"))
-    log, dashboard = folder / "head.log", free_ports(1)[0]
-    address = f"http://127.0.0.1:{dashboard}"
-    try:
-        with log.open("wb") as output:
-            head = contained.start(head_command(folder, dashboard), output)
-        wait_until_up(head, address, log)
-        return submit(address, job)
-    finally:
-        contained.end_all()
-        shutil.rmtree(folder, ignore_errors=True)
+    with short_folder() as folder:
+        log, dashboard = folder / "head.log", free_ports(1)[0]
+        address = f"http://127.0.0.1:{dashboard}"
+        try:
+            with log.open("wb") as output:
+                head = contained.start(head_command(folder, dashboard), output)
+            wait_until_up(head, address, log)
+            return submit(address, job)
+        finally:
+            contained.end_all()
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@
 
 import difflib
 import importlib
-import importlib.util
 import os
 import sys
 from pathlib import Path
@@ -73,19 +72,23 @@ def load(room: str, kind: str, name: str) -> ModuleType:
     path = known[name]
     if path.is_relative_to(PACKAGE):
         return importlib.import_module(f"medtrain.{room}.{kind}.{name}")
-    module_name = f"{NAMESPACE}.{room}.{kind}.{name}"
-    if module_name in sys.modules:
-        return sys.modules[module_name]
-    spec = importlib.util.spec_from_file_location(module_name, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[module_name]  # a half-made module must not be found by the next call
-        raise
-    return module
+    own = own_root()
+    assert own is not None
+    _open_namespace(own)
+    return importlib.import_module(f"{NAMESPACE}.{room}.{kind}.{name}")
+
+
+def _open_namespace(root: Path) -> None:
+    """Let `import medtrain_plugins.<room>.<kind>.<name>` find files below `root`, and forget those of another root."""
+    importlib.invalidate_caches()
+    opened = sys.modules.get(NAMESPACE)
+    if opened is not None and list(opened.__path__) == [str(root)]:
+        return
+    for name in [n for n in sys.modules if n == NAMESPACE or n.startswith(f"{NAMESPACE}.")]:
+        del sys.modules[name]
+    namespace = ModuleType(NAMESPACE)
+    namespace.__path__ = [str(root)]
+    sys.modules[NAMESPACE] = namespace
 
 
 def source_of(room: str, kind: str, name: str) -> Path:
