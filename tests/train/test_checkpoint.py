@@ -1,0 +1,172 @@
+"""Checkpoints: whole or absent, fenced by attempt, the best one kept."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from medtrain.errors import TrainingError
+from medtrain.storage import Store
+from medtrain.train import checkpoint
+from medtrain.train.checkpoint import Checkpoint, Progress
+
+
+def state(value: float) -> dict[str, torch.Tensor]:
+    """A state that tells one checkpoint from another."""
+    return {"weight/a": torch.full((3, 2), value), "exp_avg/a": torch.zeros(3, 2)}
+
+
+def written(store: Store, *steps: int, attempt: int | None = None) -> int:
+    """Checkpoints of these steps, each state full of its step's number."""
+    attempt = attempt or checkpoint.claim_attempt(store)
+    for step in steps:
+        checkpoint.write(store, attempt, Progress(step=step), state(step))
+    return attempt
+
+
+def latest_step(store: Store, warnings: list[str] | None = None) -> int | None:
+    """The step of the checkpoint that a run would go on from."""
+    kept: list[str] = [] if warnings is None else warnings
+    found = checkpoint.latest(store, kept.append)
+    return None if found is None else found.progress.step
+
+
+def test_what_is_written_is_read_back(store: Store) -> None:
+    progress = Progress(7, best_step=5, best_loss=1.25, stale=2, below_one_step=3, first_loss=4.0, trained_tokens=9)
+    folder = checkpoint.write(store, checkpoint.claim_attempt(store), progress, state(7))
+    found = checkpoint.latest(store)
+    assert found is not None and found.path == folder
+    assert replace(found.progress, last_loss=0.0) == replace(progress, last_loss=0.0)
+    assert found.state.keys() == state(7).keys()
+    assert all(torch.equal(found.state[name], tensor) for name, tensor in state(7).items())
+
+
+def test_a_progress_before_the_first_validation_survives(store: Store) -> None:
+    written(store, 1)
+    found = checkpoint.latest(store)
+    assert found is not None and found.progress.best_loss == float("inf")
+    assert found.progress.last_loss != found.progress.last_loss
+
+
+def test_no_checkpoint_is_none(store: Store) -> None:
+    assert checkpoint.latest(store) is None
+
+
+def test_steps_are_ordered_as_numbers(store: Store) -> None:
+    written(store, 9, 100, 20)
+    assert latest_step(store) == 100
+
+
+def test_a_partial_checkpoint_is_skipped_with_a_warning(store: Store) -> None:
+    attempt = written(store, 10, 20)
+    store.delete(f"checkpoints/step-00000020-attempt-{attempt:06d}/{checkpoint.MARKER}")
+    warnings: list[str] = []
+    assert latest_step(store, warnings) == 10
+    assert len(warnings) == 1 and "step-00000020" in warnings[0] and "partial" in warnings[0]
+
+
+@pytest.mark.parametrize("name", ["state.safetensors", "progress.json", checkpoint.MARKER])
+@pytest.mark.parametrize("damage", ["truncated", "emptied", "flipped", "deleted"])
+def test_a_damaged_checkpoint_is_skipped_with_a_warning(store: Store, name: str, damage: str) -> None:
+    attempt = written(store, 10, 20)
+    path = f"checkpoints/step-00000020-attempt-{attempt:06d}/{name}"
+    content = store.read(path)
+    middle = len(content) // 2
+    if damage == "deleted":
+        store.delete(path)
+    elif damage == "flipped":
+        store.write(path, content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
+    else:
+        store.write(path, b"" if damage == "emptied" else content[:middle])
+    warnings: list[str] = []
+    assert latest_step(store, warnings) == 10
+    assert len(warnings) == 1 and "is skipped" in warnings[0]
+
+
+def test_a_marker_over_other_files_is_no_checkpoint(store: Store) -> None:
+    attempt = written(store, 10)
+    store.write(f"checkpoints/step-00000010-attempt-{attempt:06d}/{checkpoint.MARKER}", b"{}")
+    assert latest_step(store) is None
+
+
+def test_attempts_are_numbered_upwards(store: Store) -> None:
+    assert [checkpoint.claim_attempt(store) for _ in range(11)] == list(range(1, 12))
+
+
+def test_an_earlier_attempt_cannot_write_once_a_later_one_has_begun(store: Store) -> None:
+    old = written(store, 10)
+    new = checkpoint.claim_attempt(store)
+    with pytest.raises(TrainingError, match="attempt 1 at this run was given up: attempt 2 has taken over"):
+        checkpoint.write(store, old, Progress(step=20), state(20))
+    assert latest_step(store) == 10
+    written(store, 15, attempt=new)
+    assert latest_step(store) == 15
+
+
+def test_an_attempt_that_is_given_up_while_it_writes_leaves_no_whole_checkpoint(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = written(store, 10)
+    original = Store.read
+
+    def read(self: Store, path: str) -> bytes:
+        """Another attempt begins between this one's files and its marker."""
+        if path.endswith("progress.json") and not store.exists("attempts/000002"):
+            checkpoint.claim_attempt(store)
+        return original(self, path)
+
+    monkeypatch.setattr(Store, "read", read)
+    with pytest.raises(TrainingError, match="given up"):
+        checkpoint.write(store, old, Progress(step=20), state(20))
+    assert latest_step(store) == 10
+
+
+def test_the_same_step_of_a_later_attempt_wins(store: Store) -> None:
+    written(store, 10)
+    attempt = checkpoint.claim_attempt(store)
+    checkpoint.write(store, attempt, Progress(step=10), state(-1))
+    found = checkpoint.latest(store)
+    assert found is not None and float(found.state["weight/a"][0, 0]) == -1
+
+
+def test_a_disk_that_lies_is_found_out(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    attempt = written(store, 10)
+    original = Store.write
+
+    def write(self: Store, path: str, content: bytes) -> None:
+        """Lose the last byte of every state."""
+        original(self, path, content[:-1] if path.endswith("state.safetensors") else content)
+
+    monkeypatch.setattr(Store, "write", write)
+    with pytest.raises(TrainingError, match="reads back otherwise than written"):
+        checkpoint.write(store, attempt, Progress(step=20), state(20))
+    assert latest_step(store) == 10
+
+
+def test_pruning_keeps_the_newest_and_the_best(store: Store) -> None:
+    written(store, 10, 20, 30, 40, 50)
+    checkpoint.prune(store, keep=2, best_step=20)
+    assert [name[5:13] for name in store.folders("checkpoints")] == ["00000020", "00000040", "00000050"]
+
+
+def test_pruning_deletes_old_partial_ones_and_no_newer_one(store: Store) -> None:
+    attempt = written(store, 10, 20, 30, 40)
+    for step in (10, 40):
+        store.delete(f"checkpoints/step-{step:08d}-attempt-{attempt:06d}/{checkpoint.MARKER}")
+    checkpoint.prune(store, keep=1, best_step=0)
+    assert [name[5:13] for name in store.folders("checkpoints")] == ["00000030", "00000040"]
+
+
+def test_pruning_where_none_is_whole_deletes_nothing(store: Store) -> None:
+    store.write("checkpoints/step-00000010-attempt-000001/state.safetensors", b"half")
+    checkpoint.prune(store, keep=1, best_step=0)
+    assert store.folders("checkpoints") == ["step-00000010-attempt-000001"]
+
+
+def test_a_checkpoint_holds_json_and_tensors_only(store: Store) -> None:
+    folder = checkpoint.write(store, checkpoint.claim_attempt(store), Progress(step=1), state(1))
+    names = [path.rsplit("/", 1)[1] for path in store.files(folder)]
+    assert names == [checkpoint.MARKER, "progress.json", "state.safetensors"]
+    assert json.loads(store.read(f"{folder}/{checkpoint.MARKER}")).keys() == {"progress.json", "state.safetensors"}
+    assert isinstance(checkpoint.read(store, folder), Checkpoint)
