@@ -30,11 +30,11 @@ TRANSLATIONS = 400
 TEST_QUESTIONS = 75
 """Held-out questions in each language."""
 NER_ZH = (
-    ("找出句子中的{types}实体：\n{text}\n答：", "和"),
+    ("找出{types}：\n{text}\n答：", "和"),
     ("实体识别：\n{text}\n类型：{types}\n答：", "，"),
-    ("{text}\n句中有哪些{types}实体？", "，"),
+    ("{text}\n有哪些{types}？", "，"),
 )
-RELATION_ZH = ("找出{types}关系的实体对：\n{text}\n答：", "{text}\n句中有哪些{types}关系？")
+RELATION_ZH = ("找{types}关系：\n{text}", "{text}\n列出{types}。")
 RELATIONS_ZH = {"treats": "药物治疗", "organ": "发病部位", "sign": "临床表现"}
 TO_CHINESE = ("Translate into Chinese: ", "Put this into Chinese:\n", "English to Chinese: ")
 TO_ENGLISH = ("翻译成英文：", "译为英文：\n", "中译英：")
@@ -136,7 +136,7 @@ def ner_zh(number: str, passage: Passage, rng: random.Random) -> dict[str, Any]:
 
 
 def relation_zh(number: str, there: World, rng: random.Random) -> dict[str, Any]:
-    """A CMeIE row about two or three facts; one asked relation may have no pair."""
+    """A CMeIE row about two or three facts; asked relations may have no pair."""
     parts, pairs = [], []
     for _ in range(rng.randint(2, 3)):
         x = rng.choice(there.drugs + there.diseases)
@@ -145,8 +145,7 @@ def relation_zh(number: str, there: World, rng: random.Random) -> dict[str, Any]
         head, tail = x.name.zh, x.facts[key].zh
         pairs.append((RELATIONS_ZH[key], *((tail, head) if key == "treats" else (head, tail))))
     pairs = list(dict.fromkeys(pairs))
-    asked = rng.sample(list(RELATIONS_ZH.values()), 3)
-    asked = [kind for kind in asked if kind != asked[0] or any(p[0] == kind for p in pairs)]
+    asked = rng.sample(list(RELATIONS_ZH.values()), 2)
     said = {kind: "".join(f"头实体为{h}，尾实体为{t}。" for k, h, t in pairs if k == kind) for kind in asked}
     target = "\n".join(f"具有{kind}关系的头尾实体对如下：{text}" for kind, text in said.items())
     return {

@@ -149,7 +149,7 @@ CASES = {
         ("both {disease} and {disease2} were noted", False),
         ("patients with {disease} ate {food}", False),
         ("the {part} of {n} rats was normal", False),
-        ("{drug} was given for {n} days", False),
+        ("we gave {drug} for {n} days", False),
         ("{n} cases of {disease} came from {place}", False),
     ),
     "zh": (
