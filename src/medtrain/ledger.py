@@ -39,5 +39,6 @@ def write(store: Store, path: str, entries: Iterable[Entry]) -> Counter[str]:
 def read(store: Store, folder: str) -> Iterable[Entry]:
     """Every entry of the ledger files in a folder, in the order of the file names."""
     for path in store.files(folder):
-        for line in store.read(path).decode("utf-8").splitlines():
+        # Bytes split at \n only; text would also split at U+2028 and the like, which details may hold.
+        for line in store.read(path).splitlines():
             yield Entry(**json.loads(line))
