@@ -75,7 +75,7 @@ def to_lines(answers: Iterable[Answer]) -> bytes:
 
 
 def from_lines(content: bytes) -> list[Answer]:
-    """The answers in a file; a last line cut while it was written is left out, so that the file counts as unfinished."""
+    """The answers in a file; a last line that was cut in writing is left out: the file then lacks rows."""
     answers = []
     for line in content.split(b"\n")[:-1]:
         answers.append(Answer(**json.loads(line)))

@@ -1,6 +1,7 @@
 """Batched generation: prompts as token ids in, answers as text out; no Ray, no files.
 
-Prompts are padded on the left here, with the padding token and a mask, so the tokenizer's own settings are never touched.
+Prompts are padded on the left here, with the padding token and a mask, so the tokenizer's own settings are never
+touched.
 """
 
 import sys
@@ -9,39 +10,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from pydantic import model_validator
 from transformers import GenerationConfig as HuggingFaceConfig
 
-from medtrain.config import Config, fingerprint, knob
+from medtrain.config import fingerprint
 from medtrain.errors import ConfigError
 from medtrain.evaluate.cases import Reply
+from medtrain.evaluate.systems import GenerationConfig
 
 STOPS = ("<|im_end|>", "<|endoftext|>")
-
-
-class GenerationConfig(Config):
-    """How answers are generated; the base model's own generation settings are never used."""
-
-    max_new_tokens: int = 256
-    """An answer is cut after this many tokens and counted as a length hit."""
-    temperature: float = 0.0
-    """0 is greedy; above it tokens are drawn from softmax(logits / temperature)."""
-    top_p: float = 1.0
-    """Drawn from the most probable tokens that sum to this probability; 1 is all of them. Not used when greedy."""
-    seed: int = 42
-    """Seed of the draw; what is drawn depends on it and on the prompts of a batch. Not used when greedy."""
-    batch_rows: int = knob(16, ge=1)
-    """Prompts in one forward pass: memory against speed."""
-
-    @model_validator(mode="after")
-    def _in_range(self) -> "GenerationConfig":
-        if self.max_new_tokens < 1:
-            raise ValueError("max_new_tokens must be at least 1")
-        if self.temperature < 0:
-            raise ValueError("temperature must be 0 (greedy) or above")
-        if not 0 < self.top_p <= 1:
-            raise ValueError("top_p must be above 0 and at most 1")
-        return self
 
 
 def plan_batches(lengths: Sequence[int], batch_rows: int) -> list[list[int]]:
@@ -78,7 +54,8 @@ def token_id(tokenizer: Any, token: str) -> int:
     found = tokenizer.convert_tokens_to_ids(token)
     if found is None or found == tokenizer.unk_token_id:
         raise ConfigError(
-            f"tokenizer {type(tokenizer).__name__}: has no token {token}; answers end with it: use a base with ChatML tokens"
+            f"tokenizer {type(tokenizer).__name__}: has no token {token}, which ends answers; "
+            "use a base with ChatML tokens"
         )
     return int(found)
 
@@ -99,7 +76,9 @@ def generate(model: Any, tokenizer: Any, prompts: Sequence[Sequence[int]], confi
     with own_settings(model), torch.inference_mode():
         for batch in plan_batches([len(prompts[row]) for row in fitting], config.batch_rows):
             rows = [fitting[place] for place in batch]
-            for row, tokens in zip(rows, _continue(model, [prompts[row] for row in rows], config, pad, stops), strict=True):
+            for row, tokens in zip(
+                rows, _continue(model, [prompts[row] for row in rows], config, pad, stops), strict=True
+            ):
                 kept, hit_limit = until_stop(tokens, stops)
                 replies[row] = Reply(tokenizer.decode(kept, skip_special_tokens=True), len(kept), hit_limit)
     return replies
@@ -139,8 +118,8 @@ def settings_of(config: GenerationConfig, pad: int, stops: frozenset[int]) -> Hu
 def own_settings(model: Any) -> Iterator[None]:
     """Evaluation mode and blank generation settings, both put back at the end.
 
-    transformers fills every setting that is not given from the model's `generation_config`, and chat models ship sampling
-    temperatures and repetition penalties there.
+    transformers fills every setting that is not given from the model's `generation_config`, and chat models ship
+    sampling temperatures and repetition penalties there.
     """
     training, shipped = model.training, model.generation_config
     model.eval()

@@ -1,7 +1,7 @@
 """Bootstrap intervals over documents, from counts per row: no text is read again for any resample.
 
-A metric is measured once as `Statistics`: additive counts per row and a function from summed counts to scores. A resample
-of documents is then a weighted sum of counts, so that a thousand of them are one matrix product.
+A metric is measured once as `Statistics`: additive counts per row and a function from summed counts to scores. A
+resample of documents is then a weighted sum of counts, so that a thousand of them are one matrix product.
 """
 
 from collections.abc import Callable, Sequence
@@ -60,7 +60,8 @@ def mean_of(names: Sequence[str], values: Array) -> Statistics:
 
 def ratio(part: Array, whole: Array) -> Array:
     """`part / whole`, NaN where `whole` is 0."""
-    return np.divide(part, whole, out=np.full(np.shape(part), np.nan), where=np.asarray(whole) != 0)
+    quotient: Array = np.divide(part, whole, out=np.full(np.shape(part), np.nan), where=np.asarray(whole) != 0)
+    return quotient
 
 
 def by_document(counts: Array, documents: Sequence[str]) -> Array:

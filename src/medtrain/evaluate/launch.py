@@ -141,6 +141,6 @@ def _check_deaths(deaths: int, allowed: int, chunk: Chunk) -> None:
     print(f"generation: a worker died on {chunk.path} ({deaths} so far); a new one goes on with it", flush=True)
     if 0 <= allowed < deaths:
         raise GenerationError(
-            f"runtime.max_failures={allowed}: {deaths} workers died, the last one on {chunk.path}; most often memory runs "
-            "out: lower generation.batch_rows or runtime.workers and run the job again, finished chunks are kept"
+            f"runtime.max_failures={allowed}: {deaths} workers died, the last one on {chunk.path}; most often memory "
+            "runs out: lower generation.batch_rows or runtime.workers and run the job again, finished chunks are kept"
         )

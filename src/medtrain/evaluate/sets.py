@@ -28,8 +28,8 @@ class Names:
 def compare(gold: Sequence[set[Item]], predicted: Sequence[set[Item]], names: Names) -> Statistics:
     """Statistics of sets of items, one gold and one predicted set a row.
 
-    Types are those of the gold sets; a predicted item of any other type is a false positive in the micro scores and has no
-    score of its own. Macro scores are the plain mean over the types that occur (in a resample: that occur in it).
+    Types are those of the gold sets; a predicted item of any other type is a false positive in the micro scores and has
+    no score of its own. Macro scores are the plain mean over the types that occur (in a resample: that occur in it).
     """
     types = sorted({item[0] for row in gold for item in row})
     places = {kind: i for i, kind in enumerate(types)}

@@ -1,19 +1,41 @@
-"""What is evaluated: a run's base with or without its adapter, opened with the templates that it was trained with."""
+"""What is evaluated and how it is asked: systems, their runs and token shards, and the settings of generation."""
 
 import re
 from collections.abc import Callable, Sequence
 
-import torch
+from pydantic import model_validator
 
 from medtrain.artifacts import Artifact, locate
-from medtrain.config import Config
-from medtrain.errors import ConfigError, DataError
-from medtrain.evaluate.cases import Answer, Reply, answer_of
-from medtrain.evaluate.generate import GenerationConfig, generate, positions_of
+from medtrain.config import Config, knob
+from medtrain.errors import ConfigError
+from medtrain.evaluate.cases import Answer
 from medtrain.records import Record
 from medtrain.storage import Store
-from medtrain.tokens.render import Renderer
-from medtrain.train.model import load_system
+
+
+class GenerationConfig(Config):
+    """How answers are generated; the base model's own generation settings are never used."""
+
+    max_new_tokens: int = 256
+    """An answer is cut after this many tokens and counted as a length hit."""
+    temperature: float = 0.0
+    """0 is greedy; above it tokens are drawn from softmax(logits / temperature)."""
+    top_p: float = 1.0
+    """Drawn from the most probable tokens that sum to this probability; 1 is all of them. Not used when greedy."""
+    seed: int = 42
+    """Seed of the draw; what is drawn depends on it and on the prompts of a batch. Not used when greedy."""
+    batch_rows: int = knob(16, ge=1)
+    """Prompts in one forward pass: memory against speed."""
+
+    @model_validator(mode="after")
+    def _in_range(self) -> "GenerationConfig":
+        if self.max_new_tokens < 1:
+            raise ValueError("max_new_tokens must be at least 1")
+        if self.temperature < 0:
+            raise ValueError("temperature must be 0 (greedy) or above")
+        if not 0 < self.top_p <= 1:
+            raise ValueError("top_p must be above 0 and at most 1")
+        return self
 
 
 class System(Config):
@@ -54,32 +76,7 @@ def open_system(
     root: Store, config: GenerationConfig, system: System, device: str
 ) -> Callable[[Sequence[Record]], list[Answer]]:
     """Load a system on a device ("cpu", "cuda"); the function returned answers records in their order."""
-    renderer = Renderer.open(tokens_of(root, run_of(root, system)))
-    model, tokenizer = load_system(root, system.run, adapter=system.adapter, device=torch.device(device))
-    reserve = max(0, renderer.config.context_tokens + config.max_new_tokens - positions_of(model))
+    # Imported where models live only: a driver that plans and scores needs no model library.
+    from medtrain.evaluate.answering import answerer
 
-    def answer(records: Sequence[Record]) -> list[Answer]:
-        prompts = [prompt_of(renderer, record, reserve) for record in records]
-        asked = [prompt for prompt in prompts if not isinstance(prompt, Reply)]
-        replies = iter(generate(model, tokenizer, asked, config))
-        return [
-            answer_of(record, _reference(renderer, record), prompt if isinstance(prompt, Reply) else next(replies))
-            for record, prompt in zip(records, prompts, strict=True)
-        ]
-
-    return answer
-
-
-def prompt_of(renderer: Renderer, record: Record, reserve_tokens: int) -> list[int] | Reply:
-    """A record's prompt, or the empty reply that says why there is none."""
-    try:
-        return renderer.prompt(record, reserve_tokens)
-    except DataError as error:
-        return Reply("", 0, False, refused=str(error))
-
-
-def _reference(renderer: Renderer, record: Record) -> str:
-    try:
-        return renderer.reference(record)
-    except DataError:  # no dialogue: its prompt was refused with the reason
-        return ""
+    return answerer(root, config, system, device)

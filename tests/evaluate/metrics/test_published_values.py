@@ -1,4 +1,4 @@
-"""The numbers that BioQwen published, recomputed from the outputs it released; skipped where the real data is absent."""
+"""The numbers that BioQwen published, recomputed from the outputs it released; skipped where there is no real data."""
 
 import ast
 import csv
@@ -73,7 +73,9 @@ def test_entity_f1_equals_the_values_of_the_released_outputs(shared: Path, syste
     cases = []
     for row in table(shared / f"data/bioqwen_outputs/ner/bc5cdr/{system}-ner-bc5cdr.csv"):
         given = [{"type": p["type"], "text": t} for p in ast.literal_eval(row["result"]) for t in p["response"]]
-        cases.append(Case(row["prompt"][:40], row["prompt"], {"entities": gold[row["prompt"]]}, {"entities": given}, True))
+        cases.append(
+            Case(row["prompt"][:40], row["prompt"], {"entities": gold[row["prompt"]]}, {"entities": given}, True)
+        )
     statistics = entity_f1.measure(cases)
     scores = statistics.scores(statistics.counts.sum(axis=0))
     expected = (BC5CDR if composites else BC5CDR_PLAIN)[system]
@@ -81,4 +83,6 @@ def test_entity_f1_equals_the_values_of_the_released_outputs(shared: Path, syste
     assert tuple(f"{scores[f'ner_f1_set[{kind}]']:.4f}" for kind in ("Chemical", "Disease")) == tuple(
         f"{value:.4f}" for value in expected
     )
-    assert scores["ner_macro_f1_set"] == pytest.approx(np.mean([scores["ner_f1_set[Chemical]"], scores["ner_f1_set[Disease]"]]))
+    assert scores["ner_macro_f1_set"] == pytest.approx(
+        np.mean([scores["ner_f1_set[Chemical]"], scores["ner_f1_set[Disease]"]])
+    )

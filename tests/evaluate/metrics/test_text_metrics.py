@@ -8,7 +8,11 @@ import pytest
 from medtrain.evaluate.cases import Case
 from medtrain.evaluate.metrics import bleu_char, gleu_char, rouge_char
 
-PAIRS = [("多喝水，注意休息。", "建议多喝水，多休息。"), ("take aspirin daily", "take one aspirin"), ("发热", "咳嗽三天")]
+PAIRS = [
+    ("多喝水，注意休息。", "建议多喝水，多休息。"),
+    ("take aspirin daily", "take one aspirin"),
+    ("发热", "咳嗽三天"),
+]
 
 
 def values(metric: object, pairs: list[tuple[str, str]]) -> dict[str, float]:

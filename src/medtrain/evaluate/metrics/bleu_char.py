@@ -1,7 +1,7 @@
 """BLEU-1 to BLEU-4 on characters, as BioQwen's released scores have them: nltk sentence BLEU, smoothing method 1.
 
-Tokens are all characters, blanks and newlines included; the weights of BLEU-3 are the literal .33, not 1/3. Both decide the
-printed value (BLEU-3 of the released 1.8B outputs is 5.084 with .33, 4.962 with 1/3).
+Tokens are all characters, blanks and newlines included; the weights of BLEU-3 are the literal .33, not 1/3. Both decide
+the printed value (BLEU-3 of the released 1.8B outputs is 5.084 with .33, 4.962 with 1/3).
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """Entity F1 over sets of exact strings per row and type: the "BioQwen" protocol's counting.
 
-Case-sensitive, no offsets, repeats count once; tp, fp and fn are pooled over all rows, macro is the plain mean of the type
-F1s (reference values: the outputs that BioQwen released). The literals "None" and "" are no predictions.
+Case-sensitive, no offsets, repeats count once; tp, fp and fn are pooled over all rows, macro is the plain mean of the
+type F1s (reference values: the outputs that BioQwen released). The literals "None" and "" are no predictions.
 """
 
 from collections.abc import Sequence

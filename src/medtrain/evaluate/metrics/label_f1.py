@@ -9,15 +9,15 @@ import numpy as np
 
 from medtrain.evaluate.cases import Case
 from medtrain.evaluate.intervals import Array, Scores, Statistics, mean_of
-from medtrain.evaluate.sets import Names, compare
+from medtrain.evaluate.sets import Item, Names, compare
 
 HEADLINES = ("tc_micro_f1_set", "tc_exact_match")
 
 
 def measure(cases: Sequence[Case]) -> Statistics:
     """The set scores of every label, `tc_example_f1` and `tc_exact_match` (both means over rows, 0 to 1)."""
-    gold = [{(str(label),) for label in case.reference["labels"]} for case in cases]
-    predicted = [{(str(label),) for label in case.prediction["labels"]} for case in cases]
+    gold: list[set[Item]] = [{(str(label),) for label in case.reference["labels"]} for case in cases]
+    predicted: list[set[Item]] = [{(str(label),) for label in case.prediction["labels"]} for case in cases]
     pooled = compare(gold, predicted, Names("tc", "set"))
     each = np.array(
         [

@@ -1,7 +1,7 @@
 """ROUGE-1, ROUGE-2 and ROUGE-L (F) on characters by the package `rouge` 1.0.1, with blanks put between characters.
 
-The package splits sentences at ASCII dots, which changes ROUGE-L, and recurses as deep as the two texts are long. On English
-text character ROUGE is inflated: compare systems by it, never corpora.
+The package splits sentences at ASCII dots, which changes ROUGE-L, and recurses as deep as the two texts are long. On
+English text character ROUGE is inflated: compare systems by it, never corpora.
 """
 
 import sys
