@@ -158,7 +158,7 @@ def begin(root: Store, kind: str, name: str, identity: Identity, policy: Policy)
         store.delete("")
         store.write(IDENTITY, json.dumps(asdict(identity), indent=1, ensure_ascii=False).encode("utf-8"))
         return Build(kind, name, store, identity, resumed=False)
-    differences = difference(known, asdict(identity))
+    differences = difference(known, json.loads(json.dumps(asdict(identity))))  # as it is read back: JSON has no tuples
     code_only = [line for line in differences if not line.startswith("code:")] == []
     if differences and not code_only:
         raise IdentityMismatch(

@@ -33,7 +33,15 @@ def knob(default: Any = PydanticUndefined, **constraints: Any) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader that also reads `1e-4` as a number, as YAML 1.2 does."""
+    """PyYAML's safe loader that reads `1e-4` as a number, as YAML 1.2 does, and refuses a key that stands twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} stands twice", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 _Loader.add_implicit_resolver(
@@ -70,7 +78,7 @@ def override(content: dict[str, Any], assignments: Sequence[str]) -> dict[str, A
     """A copy of `content` with each `section.field=value` applied; values are read as YAML, list items by number.
 
     Raises:
-        ConfigError: an assignment has no `=`, or its path runs through something that is no mapping or list.
+        ConfigError: an assignment has no `=`, its value is no YAML, or its path runs through no mapping or list.
     """
     content = json.loads(json.dumps(content))
     for assignment in assignments:
@@ -81,7 +89,10 @@ def override(content: dict[str, Any], assignments: Sequence[str]) -> dict[str, A
         place: Any = content
         for key in parents:
             place = place.setdefault(key, {}) if isinstance(place, dict) else _item(place, key, assignment)
-        value = yaml.load(text, Loader=_Loader)
+        try:
+            value = yaml.load(text, Loader=_Loader)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"override {assignment!r}: the value is not valid YAML: {error}; quote it") from None
         if isinstance(place, list):
             _item(place, last, assignment)
             place[int(last)] = value

@@ -39,7 +39,11 @@ def parse(
         SystemExit: `--help` was asked for, or an unknown option given.
     """
     parser = argparse.ArgumentParser(
-        prog=script.name, description=title, epilog=describe(kind), formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=script.name,
+        description=title,
+        epilog=describe(kind),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument(
         "--config", default="demo", help=f"a YAML file, or the name of one in jobs/configs/{script.stem}"
@@ -51,7 +55,7 @@ def parse(
     parser.add_argument("--again", action="store_true", help="make the artifact again even if it is whole")
     parser.add_argument("--keep-stale", action="store_true", help="use artifacts that were made by other code")
     for name, text in (flags or {}).items():
-        parser.add_argument(f"--{name}", help=text)
+        parser.add_argument(f"--{name}", help=text.replace("%", "%%"))
     args = parser.parse_intermixed_args(argv)
     named = script.resolve().parent / "configs" / script.stem / f"{args.config}.yaml"
     config = load(kind, named if named.is_file() else Path(args.config), args.overrides)

@@ -1,6 +1,7 @@
 """Step metrics to JSON lines and TensorBoard, and progress as lines that survive a job's log."""
 
 import json
+import math
 import time
 from pathlib import Path
 
@@ -25,8 +26,9 @@ class Tracker:
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
 
     def log(self, metrics: dict[str, float], step: int) -> None:
-        """Write one line of numbers for a step."""
-        self._lines.write(json.dumps({"step": step, **metrics}) + "\n")
+        """Write one line of numbers for a step; NaN and infinities, which JSON has not, are written as null."""
+        numbers = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+        self._lines.write(json.dumps({"step": step, **numbers}) + "\n")
         self._lines.flush()
         for name, value in metrics.items():
             self._board.add_scalar(name, value, step)

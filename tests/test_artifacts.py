@@ -1,0 +1,162 @@
+"""medtrain.artifacts: whole or absent, made from what the identity says, refused with the difference otherwise."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from medtrain import artifacts
+from medtrain.artifacts import Artifact, Build, Identity, Policy
+from medtrain.errors import CorruptArtifact, IdentityMismatch, MissingArtifact
+from medtrain.storage import Store
+
+IDENTITY = Identity({"seed": 1, "sources": ["a"]}, {"raw": "abc"}, "code1")
+
+
+def make(store: Store, identity: Identity = IDENTITY, name: str = "demo") -> Artifact:
+    build = artifacts.begin(store, "data", name, identity, Policy())
+    assert isinstance(build, Build)
+    build.store.write("shards/0.bin", b"12345")
+    return build.finish({"rows": 5})
+
+
+def test_an_artifact_is_found_again(store: Store) -> None:
+    made = make(store)
+    found = artifacts.locate(store, "data", "demo")
+    assert (found.facts, found.fingerprint) == ({"rows": 5}, made.fingerprint)
+    assert found.manifest["files"] == {"shards/0.bin": 5}
+    assert isinstance(artifacts.begin(store, "data", "demo", IDENTITY, Policy()), Artifact)
+
+
+@pytest.mark.parametrize("name", ["data", "tokens", "stage1", "stage2"])
+def test_a_missing_input_says_which_job_makes_it(store: Store, name: str) -> None:
+    with pytest.raises(MissingArtifact, match=rf"{name}/demo does not exist under .*; jobs/\w+\.py makes it"):
+        artifacts.locate(store, name, "demo")
+
+
+def test_every_maker_is_a_job() -> None:
+    project = Path(artifacts.__file__).parents[2]
+    assert [job for job in artifacts.MADE_BY.values() if not (project / job).is_file()] == []
+
+
+def test_an_unfinished_one_is_no_input_and_is_gone_on_with(store: Store) -> None:
+    build = artifacts.begin(store, "data", "demo", IDENTITY, Policy())
+    assert isinstance(build, Build) and not build.resumed
+    build.store.write("shards/0.bin", b"1")
+    with pytest.raises(MissingArtifact, match="is unfinished"):
+        artifacts.locate(store, "data", "demo")
+    again = artifacts.begin(store, "data", "demo", IDENTITY, Policy())
+    assert isinstance(again, Build) and again.resumed
+    assert again.store.read("shards/0.bin") == b"1"
+
+
+def test_another_identity_is_refused_with_the_difference(store: Store) -> None:
+    make(store)
+    other = Identity({"seed": 2, "sources": ["a"]}, {"raw": "xyz"}, "code1")
+    with pytest.raises(IdentityMismatch, match="config.seed: 1 -> 2") as refused:
+        artifacts.begin(store, "data", "demo", other, Policy())
+    assert 'inputs.raw: "abc" -> "xyz"' in str(refused.value)
+    assert artifacts.locate(store, "data", "demo").facts == {"rows": 5}
+
+
+def test_an_unfinished_one_of_another_identity_is_refused_too(store: Store) -> None:
+    artifacts.begin(store, "data", "demo", IDENTITY, Policy())
+    with pytest.raises(IdentityMismatch):
+        artifacts.begin(store, "data", "demo", Identity({}, {}, "code1"), Policy())
+
+
+def test_other_code_makes_it_again_and_says_so(store: Store) -> None:
+    make(store)
+    newer = Identity(IDENTITY.config, IDENTITY.inputs, "code2")
+    build = artifacts.begin(store, "data", "demo", newer, Policy())
+    assert isinstance(build, Build) and not build.resumed
+    assert "made by other code" in build.notes[0]
+    assert not build.store.exists("shards/0.bin")
+
+
+def test_keep_stale_keeps_it(store: Store) -> None:
+    made = make(store)
+    newer = Identity(IDENTITY.config, IDENTITY.inputs, "code2")
+    kept = artifacts.begin(store, "data", "demo", newer, Policy(keep_stale=True))
+    assert isinstance(kept, Artifact) and kept.fingerprint == made.fingerprint
+
+
+def test_keep_stale_goes_on_with_an_unfinished_one_under_its_own_identity(store: Store) -> None:
+    artifacts.begin(store, "data", "demo", IDENTITY, Policy())
+    newer = Identity(IDENTITY.config, IDENTITY.inputs, "code2")
+    build = artifacts.begin(store, "data", "demo", newer, Policy(keep_stale=True))
+    assert isinstance(build, Build) and build.resumed and build.identity.code == "code1"
+
+
+def test_again_replaces_even_another_identity(store: Store) -> None:
+    make(store)
+    build = artifacts.begin(store, "data", "demo", Identity({}, {}, "x"), Policy(again=True))
+    assert isinstance(build, Build) and build.store.files() == ["identity.json"]
+
+
+@pytest.mark.parametrize(("content", "what"), [(b"123", "has 3 bytes"), (None, "is absent")])
+def test_a_damaged_file_is_seen(store: Store, content: bytes | None, what: str) -> None:
+    made = make(store)
+    if content is None:
+        made.store.delete("shards/0.bin")
+    else:
+        made.store.write("shards/0.bin", content)
+    with pytest.raises(CorruptArtifact, match=rf"shards/0.bin {what}, its manifest says 5; delete .*prepare_data"):
+        artifacts.locate(store, "data", "demo")
+    with pytest.raises(CorruptArtifact):
+        artifacts.begin(store, "data", "demo", IDENTITY, Policy())
+
+
+@pytest.mark.parametrize("cut", [0, 1, 40])
+def test_a_manifest_cut_while_written_is_none(store: Store, cut: int) -> None:
+    made = make(store)
+    made.store.write("manifest.json", made.store.read("manifest.json")[:cut])
+    with pytest.raises(MissingArtifact, match="is unfinished"):
+        artifacts.locate(store, "data", "demo")
+    build = artifacts.begin(store, "data", "demo", IDENTITY, Policy())
+    assert isinstance(build, Build) and build.resumed
+
+
+def test_an_identity_cut_while_written_begins_anew(store: Store) -> None:
+    artifacts.begin(store, "data", "demo", IDENTITY, Policy())
+    store.write("data/demo/identity.json", b'{"config"')
+    store.write("data/demo/shards/0.bin", b"1")
+    build = artifacts.begin(store, "data", "demo", IDENTITY, Policy())
+    assert isinstance(build, Build) and not build.resumed
+    assert build.store.files() == ["identity.json"]
+
+
+def test_a_config_of_tuples_equals_itself_read_back(store: Store) -> None:
+    """JSON has no tuples: an identity that holds one must still match what it wrote."""
+    identity = Identity({"sources": ("a", "b")}, {}, "code1")
+    make(store, identity)
+    assert isinstance(artifacts.begin(store, "data", "demo", identity, Policy()), Artifact)
+
+
+def test_a_manifest_says_how_it_was_made(store: Store) -> None:
+    manifest = json.loads(make(store).store.read("manifest.json"))
+    assert manifest["identity"] == {"config": {"seed": 1, "sources": ["a"]}, "inputs": {"raw": "abc"}, "code": "code1"}
+    assert {"medtrain", "finished", "fingerprint"} <= manifest.keys()
+
+
+def test_code_hash_sees_names_and_content(tmp_path: Path) -> None:
+    one, two = tmp_path / "one.py", tmp_path / "two.py"
+    one.write_text("a = 1")
+    two.write_text("b = 1")
+    before = artifacts.code_hash([one, two])
+    assert artifacts.code_hash([two, one, one]) == before
+    two.write_text("b = 2")
+    assert artifacts.code_hash([one, two]) != before
+
+
+def test_room_code_of_an_absent_part_is_our_bug() -> None:
+    assert Path(artifacts.__file__) in artifacts.room_code("artifacts.py")
+    assert all(path.suffix == ".py" for path in artifacts.room_code("data", "config.py"))
+
+
+def test_difference_names_every_leaf() -> None:
+    assert artifacts.difference({"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3}, "d": "é"}) == [
+        "a.c: 2 -> 3",
+        'd: null -> "é"',
+    ]
+    assert artifacts.difference({"code": "x"}, {"code": "x"}) == []
