@@ -43,8 +43,6 @@ def test_a_brute_force_search_agrees() -> None:
     rng = np.random.default_rng(0)
     high, low = rng.integers(0, 6, (2, 400), dtype=np.uint64)
     ranks = rng.integers(0, 3, 400).astype(np.int8)
-    expected = [
-        min((n for n in range(400) if (high[n], low[n]) == (high[m], low[m])), key=lambda n: (ranks[n], n))
-        for m in range(400)
-    ]
+    alike = [[n for n in range(400) if (high[n], low[n]) == (high[m], low[m])] for m in range(400)]
+    expected = [min(same, key=lambda n: (ranks[n], n)) for same in alike]
     assert representatives(high, low, ranks).tolist() == expected

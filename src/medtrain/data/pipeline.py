@@ -114,6 +114,26 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def begin(root: Store, config: DataConfig, policy: Policy) -> tuple[Artifact | Build, list[stage.Work]]:
+    """The artifact where it is there and the same, else a build to fill, and what there is to stage for it.
+
+    Raises:
+        DataError: an input is absent or damaged.
+        IdentityMismatch: an artifact of this name was made from something else.
+    """
+    planned = plan(config)
+    files = [plugins.source_of("data", "sources", s.source) for s in config.sources]
+    files += [plugins.source_of("data", "cleaners", c.cleaner) for c in config.cleaners]
+    code = artifacts.code_hash([*artifacts.room_code("data", "records.py"), *files])
+    works = [
+        stage.as_work(f"{i:03d}-{j:05d}", unit, source, config.cleaners, config.seed)
+        for i, (source, units) in enumerate(planned)
+        for j, unit in enumerate(units)
+    ]
+    made_of = Identity(identity(config), inputs(planned), code)
+    return artifacts.begin(root, "data", config.name, made_of, policy), works
+
+
 def build(root: Store, config: DataConfig, policy: Policy) -> Artifact:
     """Make the artifact data/<name>, or open it where it is there and the same.
 
@@ -121,20 +141,11 @@ def build(root: Store, config: DataConfig, policy: Policy) -> Artifact:
         DataError: an input is absent or damaged, a source gives no row, or a plug-in raises.
         IdentityMismatch: an artifact of this name was made from something else.
     """
-    planned = plan(config)
-    files = [plugins.source_of("data", "sources", s.source) for s in config.sources]
-    files += [plugins.source_of("data", "cleaners", c.cleaner) for c in config.cleaners]
-    code = artifacts.code_hash([*artifacts.room_code("data", "records.py"), *files])
-    begun = artifacts.begin(root, "data", config.name, Identity(identity(config), inputs(planned), code), policy)
+    begun, works = begin(root, config, policy)
     if isinstance(begun, Artifact):
         return begun
     for note in begun.notes:
         print(note, flush=True)
-    works = [
-        stage.as_work(f"{i:03d}-{j:05d}", unit, source, config.cleaners, config.seed)
-        for i, (source, units) in enumerate(planned)
-        for j, unit in enumerate(units)
-    ]
     _stage(begun, works)
     return _finish(begun, config, works)
 
@@ -150,7 +161,7 @@ def _stage(build: Build, works: list[stage.Work]) -> None:
         stage.stage(store, work)
         return f"{work.source['name'] or work.source['source']}"
 
-    for note in _tasks(run, [json.dumps(asdict(work)) for work in missing]):
+    for note in tasks(run, [json.dumps(asdict(work)) for work in missing]):
         progress.advance(1, note)
 
 
@@ -183,7 +194,7 @@ def _finish(build: Build, config: DataConfig, works: list[stage.Work]) -> Artifa
         return ""
 
     store.delete("shards")
-    for _ in _tasks(run, [json.dumps(plan) for plan in plans]):
+    for _ in tasks(run, [json.dumps(plan) for plan in plans]):
         progress.advance()
     store.delete("parts")
     facts = {
@@ -195,7 +206,7 @@ def _finish(build: Build, config: DataConfig, works: list[stage.Work]) -> Artifa
     return build.finish(facts)
 
 
-def _tasks(run: Callable[[str], str], items: list[str]) -> Iterator[str]:
+def tasks(run: Callable[[str], str], items: list[str]) -> Iterator[str]:
     """Run a function over items in Ray Data tasks, one item each, and give its answers as they come.
 
     Raises:

@@ -6,10 +6,8 @@ from medtrain.records import Record, Turn, to_arrow
 
 def test_an_empty_answer_goes_unless_there_is_gold() -> None:
     def row(*answers: str, gold: dict[str, object] | None = None) -> Record:
-        turns = tuple(
-            turn for a in answers for turn in (Turn("user", query="q"), Turn("assistant", text=a, trained=True))
-        )
-        return Record("x:1", "x:1", "x", "general", "QA", "en", "train", turns, gold=gold)
+        turns = [turn for a in answers for turn in (Turn("user", query="q"), Turn("assistant", text=a, trained=True))]
+        return Record("x:1", "x:1", "x", "general", "QA", "en", "train", tuple(turns), gold=gold)
 
     rows = [row("a"), row(" \n"), row("", gold={"entities": []}), row("a", "", "b")]
     assert reasons(to_arrow(rows), Config(cleaner="empty_answer")) == [
