@@ -1,0 +1,167 @@
+"""Sizes, names and places that a reader can rely on."""
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parents[1]
+PACKAGE = PROJECT / "src" / "medtrain"
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+JOBS = sorted((PROJECT / "jobs").glob("*.py"))
+CODE = [*SOURCES, *JOBS, *sorted((PROJECT / "cluster").glob("*.py")), *sorted((PROJECT / "benchmarks").rglob("*.py"))]
+TESTS = sorted((PROJECT / "tests").rglob("*.py"))
+MODULE_LINES, FUNCTION_LINES, PARAMETERS, PARAMETERS_HARD, JOB_LINES, README_LINES = 400, 80, 6, 8, 80, 80
+
+TESTED_ELSEWHERE = {
+    "errors.py": "class names only",
+}
+"""Modules without a test file of their own -> why, or which test runs them."""
+
+FORBIDDEN = {
+    r"\bTODO\b|\bFIXME\b|\bXXX\b": "unfinished work",
+    r"pickle\.loads?\(|torch\.load\((?!.*weights_only=True)": "a pickle read from disk runs what it holds",
+    r"ray\s+stop": "ends other people's clusters too",
+    r"/(?:root|home/\w+|work)/": "a path of one machine",
+    r"https?://(?!127\.0\.0\.1|localhost)[\w.-]*(?:pypi|pythonhosted|mirror|index)": "a package registry's host",
+}
+
+
+def name(path: Path) -> str:
+    """A path as a test's id."""
+    return str(path.relative_to(PROJECT))
+
+
+def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    """Every function and method of a file."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
+
+
+@pytest.mark.parametrize("path", CODE, ids=name)
+def test_sizes(path: Path) -> None:
+    lines = path.read_text(encoding="utf-8").count("\n")
+    assert lines <= (JOB_LINES if path in JOBS else MODULE_LINES)
+    for function in functions(path):
+        length = (function.end_lineno or 0) - function.lineno + 1
+        assert length <= FUNCTION_LINES, f"{function.name}: {length} lines"
+        given = function.args
+        count = len(given.posonlyargs) + len(given.args) + len(given.kwonlyargs)
+        own = bool(given.args) and given.args[0].arg in ("self", "cls")
+        assert count - own <= PARAMETERS_HARD, f"{function.name}: {count - own} parameters"
+
+
+def test_few_functions_have_many_parameters() -> None:
+    """Six is the limit; what passes it up to the hard limit stays rare."""
+    many = []
+    for path in CODE:
+        for function in functions(path):
+            given = [a.arg for a in (*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs)]
+            if len([a for a in given if a not in ("self", "cls")]) > PARAMETERS:
+                many.append(f"{name(path)}:{function.name}")
+    assert len(many) <= 3, many
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name)
+def test_every_module_and_public_part_has_a_docstring(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    if not tree.body:
+        return
+    assert ast.get_docstring(tree), "the module has none"
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            assert ast.get_docstring(node), f"{node.name} has none"
+
+
+@pytest.mark.parametrize(
+    "room", sorted(p for p in PACKAGE.iterdir() if p.is_dir() and p.name != "__pycache__"), ids=lambda p: p.name
+)
+def test_every_room_has_a_readme_of_a_page(room: Path) -> None:
+    readme = room / "README.md"
+    assert readme.is_file()
+    assert 5 <= readme.read_text(encoding="utf-8").count("\n") <= README_LINES
+
+
+@pytest.mark.parametrize("path", [p for p in SOURCES if p.name != "__init__.py"], ids=name)
+def test_tests_mirror_sources(path: Path) -> None:
+    relative = path.relative_to(PACKAGE)
+    if str(relative) in TESTED_ELSEWHERE:
+        return
+    own = PROJECT / "tests" / relative.parent / f"test_{path.name}"
+    if own.is_file():
+        return
+    # A plug-in without a test of its own is run by the contract test of its folder.
+    contract = PROJECT / "tests" / "contracts" / f"test_{'_'.join(relative.parts[:-1])}.py"
+    assert len(relative.parts) == 3 and contract.is_file(), f"neither {name(own)} nor {name(contract)}"
+
+
+def test_the_list_of_untested_modules_is_true() -> None:
+    assert [module for module in TESTED_ELSEWHERE if not (PACKAGE / module).is_file()] == []
+    for module in TESTED_ELSEWHERE:
+        assert not (PROJECT / "tests" / Path(module).parent / f"test_{Path(module).name}").exists(), (
+            f"{module} has one now"
+        )
+
+
+def test_every_test_file_says_what_it_tests() -> None:
+    for path in TESTS:
+        assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), f"{name(path)} says nothing of itself"
+    assert not list((PROJECT / "tests").rglob("__init__.py"))
+
+
+@pytest.mark.parametrize("job", JOBS, ids=name)
+def test_jobs_run_as_they_stand(job: Path) -> None:
+    assert job.read_text(encoding="utf-8").startswith("#!/usr/bin/env python\n")
+    assert job.stat().st_mode & 0o111 == 0o111, "not executable"
+    tracked = subprocess.run(
+        ["git", "ls-files", "-s", "--", str(job)], cwd=PROJECT, capture_output=True, text=True, check=False
+    ).stdout
+    assert not tracked or tracked.startswith("100755"), "not executable in git"
+
+
+@pytest.mark.parametrize("job", JOBS, ids=name)
+def test_no_job_bears_a_module_s_name(job: Path) -> None:
+    """`python jobs/x.py` puts jobs/ first on sys.path: the job would be imported in the module's place."""
+    taken = {
+        *sys.stdlib_module_names,
+        "medtrain",
+        "ray",
+        "optuna",
+        "datasets",
+        "evaluate",
+        "torch",
+        "peft",
+        "transformers",
+    }
+    assert job.stem not in taken
+
+
+def _texts() -> list[Path]:
+    """Every text file of the project that somebody reads, but this one, which names what it forbids."""
+    patterns = ("*.py", "*.md", "*.sh", "*.yaml", "*.toml", "*.txt", "*.jinja", "Makefile", "run")
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=PROJECT, capture_output=True, text=True, check=False,
+    ).stdout.splitlines()  # fmt: skip
+    paths = [PROJECT / line for line in listed] or [*CODE, *TESTS]
+    return [p for p in paths if any(p.match(pattern) for pattern in patterns) and p.is_file() and p != Path(__file__)]
+
+
+@pytest.mark.parametrize("pattern", FORBIDDEN, ids=FORBIDDEN.values())
+def test_nowhere(pattern: str) -> None:
+    found = []
+    for path in _texts():
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            if re.search(pattern, line) and "noqa: S301" not in line:
+                found.append(f"{name(path)}:{number}: {line.strip()[:80]}")
+    assert found == []
+
+
+def test_heavy_engines_are_never_mocked() -> None:
+    wrong = re.compile(r"MagicMock|unittest\.mock|setattr\(\s*[\"']?(ray|deepspeed|bitsandbytes|peft|transformers)\b")
+    assert [name(p) for p in TESTS if p != Path(__file__) and wrong.search(p.read_text(encoding="utf-8"))] == []
