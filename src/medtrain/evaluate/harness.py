@@ -142,13 +142,13 @@ def plan(root: Store, settings: EvaluationConfig) -> Plan:
     return Plan(settings, tuple(records), Identity(config.identity(settings), inputs, code))
 
 
-def evaluate(root: Store, settings: EvaluationConfig, policy: Policy, cluster: RuntimeConfig) -> Artifact:
+def evaluate(root: Store, planned: Plan, policy: Policy, cluster: RuntimeConfig) -> Artifact:
     """Make the answers that are missing, score all of them and write the report; needs a connected Ray.
 
     Raises:
-        MedtrainError: see `plan`, `artifacts.begin` and `launch.generate`.
+        MedtrainError: see `artifacts.begin` and `launch.generate`.
     """
-    planned = plan(root, settings)
+    settings = planned.config
     begun = artifacts.begin(root, KIND, settings.name, planned.identity, policy)
     wanted = scoring_fingerprint(settings)
     if isinstance(begun, Artifact):

@@ -55,19 +55,24 @@ class Pool:
 class Worker:
     """One process with at most one system in memory."""
 
-    def __init__(self, store: Store, loader: Loader, device: str, cpus: float):
+    def __init__(self, store: Store | None, loader: Loader, device: str, cpus: float):
         self._store, self._loader, self._device, self._cpus = store, loader, device, cpus
         self._system: System | None = None
         self._answer: Answerer | None = None
 
-    def answer(self, chunk: Chunk) -> int:
-        """Answer a chunk, write its file and return how many rows it has."""
-        if self._system != chunk.system or self._answer is None:
+    def say(self, system: System, records: Sequence[Record]) -> list[Answer]:
+        """A system's answers to some records."""
+        if self._system != system or self._answer is None:
             self._answer = None  # the old system leaves memory before the new one enters it
             runtime.set_threads(self._cpus)
-            self._answer = self._loader(chunk.system, self._device)
-            self._system = chunk.system
-        answers = self._answer(chunk.records)
+            self._answer = self._loader(system, self._device)
+            self._system = system
+        return self._answer(records)
+
+    def answer(self, chunk: Chunk) -> int:
+        """Answer a chunk, write its file and return how many rows it has."""
+        assert self._store is not None
+        answers = self.say(chunk.system, chunk.records)
         self._store.write(chunk.path, to_lines(answers))
         return len(answers)
 
@@ -86,10 +91,7 @@ def generate(store: Store, chunks: Iterable[Chunk], loader: Loader, config: Runt
         GenerationError: workers died more than `config.max_failures` times.
         MedtrainError: what a worker raised about the user's settings or artifacts.
     """
-    gpu = runtime.wants_gpu(config)
-    options = {"num_cpus": config.cpus_per_worker, "num_gpus": int(gpu)}
-    remote = ray.remote(**options)(Worker)
-    pool = Pool(lambda: remote.remote(store, loader, "cuda" if gpu else "cpu", config.cpus_per_worker))
+    pool = Pool(lambda: _start(store, loader, config))
     again: deque[Chunk] = deque()
     source = iter(chunks)
     deaths = 0
@@ -113,6 +115,31 @@ def generate(store: Store, chunks: Iterable[Chunk], loader: Loader, config: Runt
         pool.close()
 
 
+def ask(system: System, records: Sequence[Record], loader: Loader, config: RuntimeConfig) -> list[Answer]:
+    """A system's answers to a few records, by one worker and without any file.
+
+    Raises:
+        GenerationError: the worker died.
+        MedtrainError: what the worker raised about the user's settings or artifacts.
+    """
+    worker = _start(None, loader, config)
+    try:
+        answers: list[Answer] | None = _outcome(worker.say.remote(system, records))
+    finally:
+        ray.kill(worker)
+    if answers is None:
+        raise GenerationError(
+            f"system {system.name!r}: its worker died, most often for lack of memory; use a larger node"
+        )
+    return answers
+
+
+def _start(store: Store | None, loader: Loader, config: RuntimeConfig) -> Any:
+    gpu = runtime.wants_gpu(config)
+    remote = ray.remote(num_cpus=config.cpus_per_worker, num_gpus=int(gpu))(Worker)
+    return remote.remote(store, loader, "cuda" if gpu else "cpu", config.cpus_per_worker)
+
+
 def _next(store: Store, again: deque[Chunk], source: Iterable[Chunk], progress: Progress) -> Chunk | None:
     """The next chunk to make: one whose worker died, else the next that has no whole file."""
     if again:
@@ -124,17 +151,16 @@ def _next(store: Store, again: deque[Chunk], source: Iterable[Chunk], progress: 
     return None
 
 
-def _outcome(reference: Any) -> int | None:
-    """How many rows a worker answered, None if it died; a user's error comes out as it was raised."""
+def _outcome(reference: Any) -> Any:
+    """What a worker returned, None if it died; a user's error comes out as it was raised."""
     try:
-        rows: int = ray.get(reference)
+        return ray.get(reference)
     except RayActorError:
         return None
     except RayTaskError as error:
         if isinstance(error.cause, MedtrainError):
             raise error.cause from None
         raise
-    return rows
 
 
 def _check_deaths(deaths: int, allowed: int, chunk: Chunk) -> None:
