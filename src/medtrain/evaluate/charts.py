@@ -79,7 +79,7 @@ def ticks(low: float, high: float, count: int = 4) -> list[float]:
     return [round(i * step, 12) for i in range(first, last + 1)]
 
 
-def bars(found: Sequence[Bar], width: int = 260, height: int = 190) -> Markup:
+def bars(found: Sequence[Bar], width: int = 245, height: int = 180) -> Markup:
     """One bar for each system with its 95 % interval, from 0 up."""
     marks = ticks(0.0, max([bar.high for bar in found] + [1e-6]))
     frame = Frame(width, height, (0.0, float(len(found))), (0.0, marks[-1]))
