@@ -22,8 +22,8 @@ import contained
 PROJECT = Path(__file__).resolve().parents[1]
 OBJECT_STORE_BYTES = 300_000_000
 """Blocks of Ray Data pass through it; Ray's own default is 30 % of the memory."""
-MAX_CPUS = 8
-"""Ray starts a Python process for each CPU that it is told of, about 60 MB each."""
+MIN_CPUS, MAX_CPUS = 2, 8
+"""The demo has two workers, on a single core too; above, Ray starts a Python process for each CPU, about 60 MB each."""
 START_S = 60.0
 
 
@@ -51,7 +51,8 @@ def short_folder() -> Iterator[Path]:
 def head_command(folder: Path, dashboard: int) -> list[str]:
     """`ray start` of a head that shares no port and no folder with another cluster of this machine."""
     gcs, client, agent, metrics = free_ports(4)
-    cpus = min(MAX_CPUS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cpus = max(MIN_CPUS, min(MAX_CPUS, here))
     return [
         *("ray", "start", "--head", "--block", "--disable-usage-stats", "--node-ip-address=127.0.0.1"),
         *(f"--port={gcs}", f"--ray-client-server-port={client}", f"--dashboard-agent-listen-port={agent}"),

@@ -1,0 +1,92 @@
+"""The README's commands, paths and links are true."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parents[1]
+README = (PROJECT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, re.S)
+COMMANDS = "\n".join(text for kind, text in BLOCKS if kind in ("sh", "bash"))
+
+
+def targets() -> set[str]:
+    return set(re.findall(r"^([a-z][\w-]*):", (PROJECT / "Makefile").read_text(encoding="utf-8"), re.M))
+
+
+def test_the_first_screen_runs() -> None:
+    """What a stranger sees first: what it is, and the commands that run it."""
+    first = "\n".join(README.splitlines()[:30])
+    for command in (
+        "make demo",
+        "make test",
+        "source cluster/env.sh && ray start --head && ray job submit jobs/stage2.py",
+    ):
+        assert command in first
+
+
+def test_every_make_target_exists() -> None:
+    named = set(re.findall(r"\bmake ([a-z][\w-]*)", COMMANDS + " ".join(re.findall(r"`([^`\n]+)`", README))))
+    assert named and named <= targets()
+
+
+def test_every_target_is_named() -> None:
+    assert {f"make {target}" for target in targets()} <= set(re.findall(r"make [a-z-]+", README))
+
+
+def test_every_job_is_named_and_exists() -> None:
+    named = set(re.findall(r"\bjobs/(\w+\.py)", README))
+    assert named == {path.name for path in (PROJECT / "jobs").glob("*.py")}
+
+
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"`((?:src|jobs|cluster|tests|benchmarks)/[\w./-]+)`", README))))
+def test_every_path_exists(path: str) -> None:
+    assert (PROJECT / path).exists()
+
+
+def file_map() -> list[str]:
+    """The paths of the README's file map, whose block begins with `medtrain/`; two blanks of indent are one level."""
+    block = next(text for _, text in BLOCKS if text.startswith("medtrain/\n"))
+    paths, folders = [], list[str]()
+    for line in block.splitlines()[1:]:
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        depth = (len(line) - len(line.lstrip())) // 2 - 1
+        entry = line.split()[0]
+        folders = [*folders[:depth], entry.rstrip("/")]
+        paths.append("/".join(folders))
+    return paths
+
+
+@pytest.mark.parametrize("path", file_map())
+def test_the_file_map_is_true(path: str) -> None:
+    assert (PROJECT / path).exists()
+
+
+def test_every_room_is_on_the_map() -> None:
+    rooms = {p.name for p in (PROJECT / "src" / "medtrain").iterdir() if p.is_dir() and p.name != "__pycache__"}
+    assert {f"src/medtrain/{room}" for room in rooms} <= set(file_map())
+
+
+def test_every_dependency_has_its_reason() -> None:
+    import tomllib
+
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    names = {re.split(r"[\[><=~ ]", entry)[0] for entry in project["dependencies"]}
+    reasons = dict(re.findall(r"^\| `([\w-]+)` \| (.+?) \|$", README, re.M))
+    assert names <= set(reasons)
+
+
+def test_links_lead_somewhere() -> None:
+    for link in re.findall(r"\]\((?!https?://|#)([^)#]+)", README):
+        assert (PROJECT / link).exists(), link
+
+
+def test_flags_of_jobs_exist() -> None:
+    """An option that the README gives to a job is one that `--help` of some job knows."""
+    known = (PROJECT / "src/medtrain/job.py").read_text(encoding="utf-8")
+    jobs = "".join(path.read_text(encoding="utf-8") for path in (PROJECT / "jobs").glob("*.py"))
+    for line in re.findall(r"jobs/\w+\.py(.*)", COMMANDS):
+        for flag in re.findall(r"--([a-z-]+)", line.split("#")[0]):
+            assert f'"--{flag}"' in known or f'"{flag}"' in jobs or flag == "help", flag
