@@ -5,10 +5,12 @@ from typing import Any
 import pytest
 import torch
 from pydantic import ValidationError
+from tokenizers import Tokenizer, models
 from transformers import GenerationConfig as HuggingFaceConfig
+from transformers import PreTrainedTokenizerFast
 
 from medtrain.errors import ConfigError
-from medtrain.evaluate.generate import generate, pad_left, plan_batches, until_stop
+from medtrain.evaluate.generate import generate, pad_left, plan_batches, token_id, until_stop
 from medtrain.evaluate.systems import GenerationConfig
 
 TEXTS = ["fever", "a much longer question about the dose of aspirin", "咳嗽", "x", "why does it hurt"]
@@ -110,15 +112,17 @@ def test_a_prompt_without_room_is_refused_alone(model: Any, tokenizer: Any, prom
     assert generate(model, tokenizer, [], SHORT) == []
 
 
-def test_a_tokenizer_without_chatml_is_refused(model: Any, tokenizer: Any) -> None:
-    class Other:
-        unk_token_id = None
-
-        def convert_tokens_to_ids(self, token: str) -> None:
-            return None
-
+def test_a_tokenizer_without_chatml_is_refused(model: Any) -> None:
+    core = Tokenizer(models.BPE(vocab={"<|endoftext|>": 0, "a": 1}, merges=[]))
+    other = PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<|endoftext|>")
     with pytest.raises(ConfigError, match="im_end"):
-        generate(model, Other(), [[5]], SHORT)
+        generate(model, other, [[1]], SHORT)
+
+
+def test_the_unknown_token_may_be_a_stop(tokenizer: Any) -> None:
+    """Qwen's tokenizers have `<|endoftext|>` as their unknown token."""
+    qwen = PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend_tokenizer, unk_token="<|endoftext|>")
+    assert token_id(qwen, "<|endoftext|>") == tokenizer.get_vocab()["<|endoftext|>"]
 
 
 @pytest.mark.parametrize("wrong", [{"max_new_tokens": 0}, {"temperature": -1.0}, {"top_p": 0.0}, {"batch_rows": 0}])

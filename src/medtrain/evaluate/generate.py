@@ -51,8 +51,8 @@ def token_id(tokenizer: Any, token: str) -> int:
     Raises:
         ConfigError: the tokenizer does not know the token.
     """
-    found = tokenizer.convert_tokens_to_ids(token)
-    if found is None or found == tokenizer.unk_token_id:
+    found = tokenizer.get_vocab().get(token)  # convert_tokens_to_ids gives the unknown token, a stop in Qwen
+    if found is None:
         raise ConfigError(
             f"tokenizer {type(tokenizer).__name__}: has no token {token}, which ends answers; "
             "use a base with ChatML tokens"
