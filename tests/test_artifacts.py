@@ -7,7 +7,7 @@ import pytest
 
 from medtrain import artifacts
 from medtrain.artifacts import Artifact, Build, Identity, Policy
-from medtrain.errors import CorruptArtifact, IdentityMismatch, MissingArtifact
+from medtrain.errors import ConfigError, CorruptArtifact, IdentityMismatch, MissingArtifact
 from medtrain.storage import Store
 
 IDENTITY = Identity({"seed": 1, "sources": ["a"]}, {"raw": "abc"}, "code1")
@@ -160,3 +160,11 @@ def test_difference_names_every_leaf() -> None:
         'd: null -> "é"',
     ]
     assert artifacts.difference({"code": "x"}, {"code": "x"}) == []
+
+
+def test_a_model_reference_is_a_path_a_hub_id_or_an_artifact(store: Store) -> None:
+    assert artifacts.model_path(store, "Qwen/Qwen2-0.5B") == "Qwen/Qwen2-0.5B"
+    with pytest.raises(MissingArtifact, match="bases/demo does not exist"):
+        artifacts.model_path(store, "artifact:bases/demo")
+    with pytest.raises(ConfigError, match=r"write artifact:<kind>/<name>"):
+        artifacts.model_path(store, "artifact:bases")

@@ -14,7 +14,7 @@ from typing import Any
 
 import medtrain
 from medtrain.config import fingerprint
-from medtrain.errors import CorruptArtifact, IdentityMismatch, MissingArtifact
+from medtrain.errors import ConfigError, CorruptArtifact, IdentityMismatch, MissingArtifact
 from medtrain.storage import Store
 
 MANIFEST, IDENTITY = "manifest.json", "identity.json"
@@ -113,6 +113,21 @@ def room_code(*parts: str) -> list[Path]:
         path = package / part
         found.extend(sorted(path.glob("*.py")) if path.is_dir() else [path])
     return found
+
+
+def model_path(root: Store, reference: str) -> str:
+    """What `from_pretrained` takes for a model reference: `artifact:<kind>/<name>`, a local path or a hub id.
+
+    Raises:
+        MissingArtifact: the reference names an artifact that does not exist.
+        ConfigError: the reference is malformed.
+    """
+    if not reference.startswith("artifact:"):
+        return reference
+    kind, _, name = reference.removeprefix("artifact:").partition("/")
+    if not kind or not name:
+        raise ConfigError(f"model reference {reference!r}: write artifact:<kind>/<name>")
+    return str(locate(root, kind, name).store.local())
 
 
 def locate(root: Store, kind: str, name: str) -> Artifact:

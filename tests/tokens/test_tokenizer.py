@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from medtrain.errors import ConfigError, MissingArtifact
+from medtrain.errors import ConfigError
 from medtrain.storage import Store
 from medtrain.tokens import tokenizer
 
@@ -71,9 +71,6 @@ def test_a_saved_tokenizer_is_the_same(byte_base: Path, store: Store) -> None:
 
 
 def test_references(store: Store, tmp_path: Path) -> None:
-    assert tokenizer.resolve(store, "Qwen/Qwen2-0.5B") == "Qwen/Qwen2-0.5B"
-    with pytest.raises(MissingArtifact, match="bases/demo"):
-        tokenizer.resolve(store, "artifact:bases/demo")
     assert tokenizer.is_local_path("../models/x") and tokenizer.is_local_path(str(tmp_path))
     assert not tokenizer.is_local_path("Qwen/Qwen2-0.5B")
 

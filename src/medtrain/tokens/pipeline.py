@@ -29,7 +29,7 @@ def build(root: Store, settings: TokensConfig, reference: str, policy: Policy) -
         DataError: no record of the data gives a sample.
     """
     data = artifacts.locate(root, "data", settings.data)
-    base = tokenizer.resolve(root, reference)
+    base = artifacts.model_path(root, reference)
     loaded = tokenizer.open_base(base, settings.pad_token, rules(settings).pad)
     inputs = {f"data/{settings.data}": data.fingerprint, "tokenizer": tokenizer.identity(loaded)}
     made = artifacts.begin(root, "tokens", settings.name, Identity(config.identity(settings), inputs, _code()), policy)

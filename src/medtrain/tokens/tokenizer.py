@@ -7,24 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from medtrain import artifacts
 from medtrain.config import fingerprint
 from medtrain.errors import ConfigError
 from medtrain.storage import Store
 from medtrain.tokens.template import CONTROL, STOP
 
 FOLDER = "tokenizer"
-ARTIFACT = "artifact:"
 OWN_PAD = "<|padoftext|>"
 """The padding token that the released scripts add; it takes a spare row of the embedding."""
-
-
-def resolve(root: Store, reference: str) -> str:
-    """What `from_pretrained` takes for a model reference: `artifact:<kind>/<name>`, a local path or a hub id."""
-    if not reference.startswith(ARTIFACT):
-        return reference
-    kind, _, name = reference.removeprefix(ARTIFACT).partition("/")
-    return str(artifacts.locate(root, kind, name).store.local())
 
 
 def is_local_path(path: str) -> bool:

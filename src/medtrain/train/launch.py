@@ -17,7 +17,6 @@ from medtrain.runtime import RuntimeConfig
 from medtrain.storage import Store
 from medtrain.train import stage as stages
 from medtrain.train.merge import merged
-from medtrain.train.model import resolve
 from medtrain.train.stage import StageConfig
 from medtrain.train.worker import FAILURE, RESULT, Payload, work
 
@@ -49,7 +48,7 @@ def run_stage(root: Store, config: StageConfig, cluster: RuntimeConfig, policy: 
         run=f"{kind}/{config.name}",
         submission=uuid.uuid4().hex,
         stage=config,
-        base_path=resolve(root, base),
+        base_path=artifacts.model_path(root, base),
         adapter_path=adapter_path,
         cpus=cluster.cpus_per_worker,
     )
@@ -64,7 +63,7 @@ def _merge(root: Store, config: StageConfig, tokens: Artifact, policy: Policy) -
     """The merged weights of the stage to start from, made once and kept."""
     run = str(config.merge_from)
     source = artifacts.locate(root, *run.split("/", 1))
-    adapter, base = stages.stage_adapter(root, run), resolve(root, source.facts["base"])
+    adapter, base = stages.stage_adapter(root, run), artifacts.model_path(root, source.facts["base"])
     code = artifacts.code_hash(artifacts.room_code("train/merge.py"))
     identity = Identity({"dtype": "bfloat16"}, {run: source.fingerprint}, code)
     build = artifacts.begin(root, "merged", run.replace("/", "-"), identity, Policy(policy.keep_stale))

@@ -29,26 +29,11 @@ class ModelConfig(Config):
     """Run Python code that comes with the model. Off: a model is data."""
 
 
-def resolve(root: Store, reference: str) -> str:
-    """What `from_pretrained` takes for a model reference.
-
-    Raises:
-        MissingArtifact: the reference names an artifact that does not exist.
-        ConfigError: the reference is malformed.
-    """
-    if not reference.startswith("artifact:"):
-        return reference
-    kind, _, name = reference.removeprefix("artifact:").partition("/")
-    if not kind or not name:
-        raise ConfigError(f"model reference {reference!r}: write artifact:<kind>/<name>")
-    return str(artifacts.locate(root, kind, name).store.local())
-
-
 def load_base(path: str, config: ModelConfig, device: torch.device, layout: str = "padded") -> Any:
     """The base as a causal language model with frozen weights.
 
     Args:
-        path: what `resolve` gave.
+        path: what `artifacts.model_path` gave.
         config: precision and quantisation.
         device: where the weights go.
         layout: `packed` chooses an attention for packed rows.
@@ -99,7 +84,7 @@ def load_system(root: Store, run: str, *, adapter: bool, device: torch.device) -
     stage = artifacts.locate(root, kind, name)
     model_config = ModelConfig.model_validate(stage.facts["model"])
     tokenizer = AutoTokenizer.from_pretrained(stage.store.local("adapter"))
-    model = load_base(resolve(root, stage.facts["base"]), model_config, device)
+    model = load_base(artifacts.model_path(root, stage.facts["base"]), model_config, device)
     if adapter:
         model = peft.PeftModel.from_pretrained(model, str(stage.store.local("adapter")))
     return model.eval(), tokenizer

@@ -12,7 +12,7 @@ from medtrain.errors import ConfigError
 from medtrain.storage import Store
 from medtrain.train import adapters
 from medtrain.train.deepspeed_config import EngineConfig
-from medtrain.train.model import ModelConfig, resolve
+from medtrain.train.model import ModelConfig
 from medtrain.train.optimizer import OptimizerConfig
 from medtrain.train.order import BatchConfig
 from medtrain.train.recipe import fill
@@ -153,6 +153,6 @@ def _base_fingerprint(root: Store, reference: str) -> str:
         kind, _, name = reference.removeprefix("artifact:").partition("/")
         return artifacts.locate(root, kind, name).fingerprint
 
-    folder = Path(resolve(root, reference))
+    folder = Path(artifacts.model_path(root, reference))
     files = sorted(folder.glob("*")) if folder.is_dir() else []
     return fingerprint([reference.rsplit("/", 1)[-1], *([path.name, path.stat().st_size] for path in files)])

@@ -1,0 +1,83 @@
+"""A tiny base, tokenizer and token artifact made on the spot, for tests of training."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+from medtrain.artifacts import Artifact, Build, Identity, Policy, begin
+from medtrain.storage import Store
+from medtrain.tokens.shards import Sample, shard_path, write_shard
+
+VOCABULARY = 320
+
+
+def tiny_model(seed: int = 0) -> Qwen2ForCausalLM:
+    """A random float32 Qwen2 of two layers; every in_features is a multiple of 64."""
+    torch.manual_seed(seed)
+    shape = Qwen2Config(
+        vocab_size=VOCABULARY,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        tie_word_embeddings=True,
+    )
+    return Qwen2ForCausalLM(shape)
+
+
+def byte_tokenizer() -> PreTrainedTokenizerFast:
+    """A tokenizer of bytes and ChatML tokens."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|pad|>"]
+    core = Tokenizer(models.BPE(vocab={token: i for i, token in enumerate([*special, *alphabet])}, merges=[]))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    core.decoder = decoders.ByteLevel()
+    core.add_special_tokens(special)
+    return PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<|endoftext|>", pad_token="<|pad|>")
+
+
+def made_samples(count: int, *, seed: int = 0, split: str = "train") -> list[Sample]:
+    """Random samples of two sources, 10 to 40 tokens, the end of each trained."""
+    draw = np.random.default_rng(seed)
+    samples = []
+    for number in range(count):
+        length = int(draw.integers(10, 41))
+        first = int(draw.integers(2, length - 2))
+        ids = draw.integers(4, 260, length).astype(np.int32)
+        source = ("notes", "questions")[number % 2]
+        samples.append(Sample(f"{source}:{split}{number}", source, "qa", "QA", "en", split, ids, ((first, length),)))
+    return samples
+
+
+@pytest.fixture()
+def made(store: Store) -> Store:
+    """A storage root with bases/tiny and tokens/tiny (64 rows to train on, 12 held out)."""
+    base = _build(store, "bases", "tiny")
+    tiny_model().save_pretrained(base.store.local())
+    byte_tokenizer().save_pretrained(base.store.local())
+    base.finish({})
+    tokens = _build(store, "tokens", "tiny")
+    rows = [*made_samples(64), *made_samples(12, seed=1, split="validation")]
+    write_shard(tokens.store, shard_path(0), rows)
+    byte_tokenizer().save_pretrained(tokens.store.local("tokenizer"))
+    tokens.finish({"base": "artifact:bases/tiny", "context_tokens": 64})
+    return store
+
+
+def _build(store: Store, kind: str, name: str) -> Build:
+    build = begin(store, kind, name, Identity({}, {}, ""), Policy())
+    assert not isinstance(build, Artifact)
+    return build
+
+
+def metrics(folder: Path) -> list[dict[str, float]]:
+    """The lines of a run's metrics.jsonl that hold a training loss."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in lines if "loss" in line]

@@ -1,0 +1,195 @@
+"""Every ZeRO stage on one and two workers trains what a plain PyTorch loop trains, and planted bugs are seen.
+
+Judged by the movement d = |w - w'| / |w - w0| over all trained tensors after 40 steps: a tolerance on losses alone
+would not see lost moments.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import pytest
+import ray.train
+import torch
+from ray.train import RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer
+from safetensors.torch import load_file, save_file
+
+from medtrain import runtime
+from medtrain.artifacts import locate
+from medtrain.storage import Store
+from medtrain.tokens.shards import Samples
+from medtrain.train import adapters
+from medtrain.train.deepspeed_config import EngineConfig
+from medtrain.train.engine import Engine
+from medtrain.train.loss import LossModule
+from medtrain.train.model import ModelConfig, load_base
+from medtrain.train.optimizer import OptimizerConfig, learning_rate
+from medtrain.train.order import BatchConfig, MicroBatch, Plan
+from medtrain.train.state import set_weights, trainable
+
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+STEPS, HALF, EARLY, PAD = 40, 20, 4, 3
+BATCH = BatchConfig(size=8, layout="padded", micro_samples=2)
+OPTIMIZER = OptimizerConfig(learning_rate=2e-4, weight_decay=1e-2, warmup_fraction=0, schedule="constant")
+LORA = {"kind": "lora", "rank": 8, "dropout": 0.05}
+BOUNDS = {"fp32": (1e-4, 1e-6), "nf4": (3e-2, 1e-4)}
+"""Largest movement and largest relative difference of a loss, by the base's precision."""
+
+Weights = dict[str, torch.Tensor]
+Steps = Callable[[int], list[MicroBatch]]
+
+
+def _open(root: str, precision: str) -> tuple[Any, Samples, Plan]:
+    store = Store(root)
+    samples = Samples.open(locate(store, "tokens", "tiny"))
+    rows = samples.select("train")
+    plan = Plan(rows, samples.lengths[rows], BATCH, seed=7, epochs=10)
+    base = load_base(str(store.local("bases/tiny")), ModelConfig(precision=precision), torch.device("cpu"))
+    return adapters.attach(base, LORA, seed=0), samples, plan
+
+
+def _engine_run(
+    root: str, precision: str, stage: int, *, mutate: str = "", resume: bool = False
+) -> tuple[Weights, list[float]]:
+    """40 steps of our engine; `mutate` plants a bug, `resume` goes on from a state in the middle."""
+    model, samples, plan = _open(root, precision)
+    engine = _engine(model, samples, stage)
+    running = torch.Generator().manual_seed(1)
+    losses = []
+    for step in range(STEPS):
+        if step == HALF and (resume or mutate == "moments dropped"):
+            state = engine.state()
+            model, samples, plan = _open(root, precision)
+            set_weights(LossModule(model), state)
+            engine = _engine(model, samples, stage)
+            if not mutate:
+                engine.set_moments(state, HALF)
+        micro_batches = plan.at(step)
+        if mutate == "row repeated" and step == EARLY:
+            first = micro_batches[0]
+            micro_batches[0] = replace(first, rows=(first.rows[0],) * len(first.rows))
+        if mutate == "dropout from the running RNG":
+            drawn = torch.randint(2**31, (len(micro_batches),), generator=running).tolist()
+            micro_batches = [replace(micro, seed=seed) for micro, seed in zip(micro_batches, drawn, strict=True)]
+        losses.append(engine.step(micro_batches, learning_rate(OPTIMIZER, step, STEPS))["loss"])
+    return engine.weights(), losses
+
+
+def _engine(model: Any, samples: Samples, stage: int) -> Engine:
+    config = EngineConfig(zero_stage=stage)
+    return Engine(model, samples, batch=BATCH, optimizer=OPTIMIZER, engine=config, pad_id=PAD)
+
+
+def _work(task: dict[str, Any]) -> None:
+    """The worker: every run that the task lists, saved by rank 0."""
+    import deepspeed
+
+    runtime.set_threads(1)
+    deepspeed.init_distributed(auto_mpi_discovery=False)
+    for name, run in task["runs"].items():
+        weights, losses = _engine_run(task["root"], **run)
+        if runtime.rank() == 0:
+            save_file(weights, f"{task['out']}/{name}.safetensors")
+            Path(f"{task['out']}/{name}.json").write_text(json.dumps(losses))
+    ray.train.report({})
+
+
+def _reference(root: str, precision: str) -> tuple[Weights, Weights, list[float]]:
+    """The same training in plain PyTorch: no DeepSpeed, no collate, no head on selected tokens, no loss module."""
+    model, samples, plan = _open(root, precision)
+    model.train()
+    parameters = trainable(LossModule(model))
+    start = {name: p.detach().clone() for name, p in parameters.items()}
+    adamw = torch.optim.AdamW(parameters.values(), lr=2e-4, weight_decay=1e-2)
+    losses = []
+    for step in range(STEPS):
+        micro_batches = plan.at(step)
+        trained = sum(end - first for m in micro_batches for row in m.rows for first, end in samples[row].trained)
+        total = 0.0
+        for micro in micro_batches:
+            chosen = [samples[row] for row in micro.rows]
+            width = max(len(sample.input_ids) for sample in chosen)
+            ids, labels = torch.full((len(chosen), width), PAD), torch.full((len(chosen), width), -100)
+            for row, sample in enumerate(chosen):
+                ids[row, : len(sample.input_ids)] = torch.tensor(sample.input_ids.copy()).long()
+                for first, end in sample.trained:
+                    labels[row, first:end] = ids[row, first:end]
+            torch.manual_seed(micro.seed)
+            mask = torch.tensor([[t < len(s.input_ids) for t in range(width)] for s in chosen])
+            logits = model(input_ids=ids, attention_mask=mask).logits.float()
+            loss = torch.nn.functional.cross_entropy(
+                logits[:, :-1].reshape(-1, logits.shape[-1]), labels[:, 1:].reshape(-1), reduction="sum"
+            )
+            (loss / trained).backward()
+            total += float(loss)
+        torch.nn.utils.clip_grad_norm_(list(parameters.values()), 0.3)
+        for group in adamw.param_groups:
+            group["lr"] = learning_rate(OPTIMIZER, step, STEPS)
+        adamw.step()
+        adamw.zero_grad()
+        losses.append(total / trained)
+    return start, {name: p.detach().clone() for name, p in parameters.items()}, losses
+
+
+def _movement(start: Weights, wanted: Weights, found: Weights) -> float:
+    """d = |w - w'| / |w - w0| over all tensors together."""
+    apart = sum(float((wanted[name] - found[name]).square().sum()) for name in wanted)
+    moved = sum(float((wanted[name] - start[name]).square().sum()) for name in wanted)
+    return float((apart / moved) ** 0.5)
+
+
+def _train(store: Store, out: Path, workers: int, runs: dict[str, dict[str, Any]]) -> None:
+    out.mkdir(exist_ok=True)
+    trainer: Any = TorchTrainer(
+        _work,
+        train_loop_config={"root": store.root, "out": str(out), "runs": runs},
+        scaling_config=ScalingConfig(num_workers=workers),
+        torch_config=TorchConfig(backend="gloo"),
+        run_config=RunConfig(storage_path=str(out / "ray")),
+    )
+    trainer.fit()
+
+
+@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_every_zero_stage_is_the_plain_loop_and_planted_bugs_are_seen(
+    made: Store, tmp_path: Path, workers: int
+) -> None:
+    runs: dict[str, dict[str, Any]] = {
+        f"{precision}-{stage}": {"precision": precision, "stage": stage} for precision in BOUNDS for stage in range(4)
+    }
+    if workers == 1:
+        for precision in BOUNDS:
+            for bug in ("row repeated", "moments dropped", "dropout from the running RNG"):
+                runs[f"{precision}-bug-{bug}"] = {"precision": precision, "stage": 1, "mutate": bug}
+        for stage in range(4):
+            runs[f"nf4-{stage}-resumed"] = {"precision": "nf4", "stage": stage, "resume": True}
+    _train(made, tmp_path / "out", workers, runs)
+    torch.set_num_threads(1)
+    references = {precision: _reference(made.root, precision) for precision in BOUNDS}
+    for name in runs:
+        precision = name.partition("-")[0]
+        start, wanted, losses = references[precision]
+        found = load_file(tmp_path / "out" / f"{name}.safetensors")
+        d = _movement(start, wanted, found)
+        print(f"{workers} worker(s) {name}: d = {d:.2e}")
+        largest, relative = BOUNDS[precision]
+        if "bug" in name:
+            assert d > largest, f"{name}: a planted bug moves the weights by {d:.2e} only"
+            continue
+        assert d <= largest, f"{name}: d = {d:.2e}"
+        ours = json.loads((tmp_path / "out" / f"{name}.json").read_text())
+        worst = max(abs(a - b) / abs(b) for a, b in zip(ours, losses, strict=True))
+        assert worst <= relative, f"{name}: a loss differs by {worst:.2e}"
+    if workers == 1:
+        for stage in range(4):
+            plain, resumed = (load_file(tmp_path / "out" / f"nf4-{stage}{end}.safetensors") for end in ("", "-resumed"))
+            assert all(torch.equal(plain[name], resumed[name]) for name in plain), (
+                f"ZeRO-{stage}: a resume is not exact"
+            )

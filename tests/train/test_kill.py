@@ -1,0 +1,110 @@
+"""A stage whose worker and whose driver are killed with SIGKILL ends with the very adapter of an undisturbed run."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import contained
+import local_head
+import psutil
+import pytest
+import yaml
+
+from medtrain.storage import Store
+
+PROJECT = Path(__file__).resolve().parents[2]
+CONFIG = {
+    "runtime": {"workers": 2},
+    "train": {
+        "name": "run",
+        "stage": 1,
+        "tokens": "tiny",
+        "epochs": 15,
+        "adapter": {"kind": "lora", "rank": 4, "dropout": 0.1},
+        "batch": {"size": 16, "micro_tokens": 64},
+        "optimizer": {"learning_rate": 1e-3},
+        "validation": {"every_steps": 10},
+        "checkpoint": {"every_steps": 3},
+    },
+}
+
+
+@pytest.fixture
+def address(tmp_path: Path) -> Iterator[str]:
+    """The address of a Ray head of this test's own, which it may hurt."""
+    with local_head.short_folder() as folder, (tmp_path / "head.log").open("wb") as output:
+        command = local_head.head_command(folder, local_head.free_ports(1)[0])
+        port = next(part.partition("=")[2] for part in command if part.startswith("--port="))
+        head = subprocess.Popen(
+            [sys.executable, "-m", "ray.scripts.scripts", *command[1:]],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            preexec_fn=contained.end_with_parent,
+            env={**os.environ, "RAY_AUTH_MODE": "disabled"},
+        )
+        try:
+            yield f"127.0.0.1:{port}"
+        finally:
+            head.terminate()
+            head.wait(60)
+
+
+def _start(address: str, root: str, config: Path) -> "subprocess.Popen[bytes]":
+    environment = {**os.environ, "RAY_ADDRESS": address, "RAY_AUTH_MODE": "disabled", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(PROJECT / "jobs" / "stage1.py"), "--config", str(config), f"storage.root={root}"]
+    log = config.with_suffix(".log").open("ab")
+    return subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
+
+
+def _wait_for_step(run: Path, step: int, driver: "subprocess.Popen[bytes]") -> None:
+    """Return when the run has logged a step, and has not ended."""
+    deadline = time.monotonic() + 180
+    while time.monotonic() < deadline:
+        assert driver.poll() is None, "the run ended before it could be killed"
+        path = run / "log" / "metrics.jsonl"
+        lines = path.read_text().splitlines() if path.exists() else []
+        if any(line.endswith("}") and json.loads(line)["step"] >= step for line in lines):
+            return
+        time.sleep(0.02)
+    pytest.fail(f"step {step} was not reached")
+
+
+def _train_workers() -> list[psutil.Process]:
+    return [p for p in psutil.process_iter(["cmdline"]) if "RayTrainWorker" in " ".join(p.info["cmdline"] or [])]
+
+
+@pytest.mark.timeout(600)
+def test_killed_worker_and_killed_driver_change_nothing(made: Store, address: str, tmp_path: Path) -> None:
+    root = made.local()
+    config = tmp_path / "killed.yaml"
+    config.write_text(yaml.safe_dump(CONFIG))
+    before = {process.pid for process in _train_workers()}
+    driver = _start(address, str(root), config)
+    run = root / "stage1" / "run"
+    _wait_for_step(run, 8, driver)
+    victim = next(process for process in _train_workers() if process.pid not in before)
+    victim.send_signal(signal.SIGKILL)
+    _wait_for_step(run, 25, driver)
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    assert not (run / "manifest.json").exists()
+    assert _start(address, str(root), config).wait(180) == 0
+    log = config.with_suffix(".log").read_text()
+    assert log.count("resumed at step") >= 2, log[-3000:]
+
+    undisturbed = tmp_path / "undisturbed.yaml"
+    undisturbed.write_text(yaml.safe_dump({**CONFIG, "train": {**CONFIG["train"], "name": "calm"}}))  # type: ignore[dict-item]
+    assert _start(address, str(root), undisturbed).wait(180) == 0
+    adapters = [
+        (root / "stage1" / name / "adapter" / "adapter_model.safetensors").read_bytes() for name in ("run", "calm")
+    ]
+    assert adapters[0] == adapters[1]
+    steps = [
+        json.loads(line)["step"] for line in (run / "log" / "metrics.jsonl").read_text().splitlines() if "loss" in line
+    ]
+    assert len({*steps}) == 60

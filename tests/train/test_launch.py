@@ -1,0 +1,52 @@
+"""A whole stage under Ray Train and DeepSpeed, twice: stage 1, then stage 2 from its merged weights."""
+
+import peft
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from medtrain.artifacts import Policy
+from medtrain.errors import IdentityMismatch, MissingArtifact
+from medtrain.runtime import RuntimeConfig
+from medtrain.storage import Store
+from medtrain.train.launch import run_stage
+from medtrain.train.stage import StageConfig
+
+SETTINGS = {
+    "name": "tiny",
+    "stage": 1,
+    "tokens": "tiny",
+    "epochs": 2,
+    "adapter": {"kind": "lora", "rank": 4},
+    "batch": {"size": 16, "micro_tokens": 128},
+    "optimizer": {"learning_rate": 1e-2},
+    "validation": {"every_steps": 2},
+}
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_two_stages_train_and_their_adapters_open_in_plain_peft(made: Store) -> None:
+    first = run_stage(made, StageConfig.model_validate(SETTINGS), RuntimeConfig(workers=2), Policy())
+    assert first.facts["step"] == 8
+    assert first.facts["last_loss"] < first.facts["first_loss"]
+    second_config = StageConfig.model_validate({**SETTINGS, "stage": 2, "merge_from": "stage1/tiny", "max_steps": 2})
+    second = run_stage(made, second_config, RuntimeConfig(workers=1), Policy())
+    assert second.facts["base"] == "artifact:merged/stage1-tiny"
+    base = AutoModelForCausalLM.from_pretrained(made.local("merged/stage1-tiny"), dtype=torch.float32)
+    opened = peft.PeftModel.from_pretrained(base, str(second.store.local("adapter")))
+    ids = torch.arange(10, 20)[None]
+    with torch.no_grad(), opened.disable_adapter():
+        plain = opened(input_ids=ids).logits
+    with torch.no_grad():
+        adapted = opened(input_ids=ids).logits
+    assert not torch.allclose(plain, adapted)
+    assert not second.store.folders("ray")
+    again = run_stage(made, second_config, RuntimeConfig(workers=1), Policy())
+    assert again.fingerprint == second.fingerprint
+    with pytest.raises(IdentityMismatch, match=r"config.epochs: 2 -> 3"):
+        run_stage(made, StageConfig.model_validate({**SETTINGS, "epochs": 3}), RuntimeConfig(), Policy())
+
+
+def test_a_stage_without_its_input_says_which_job_makes_it(store: Store) -> None:
+    with pytest.raises(MissingArtifact, match=r"tokens/tiny does not exist.*jobs/build_tokens.py makes it"):
+        run_stage(store, StageConfig.model_validate(SETTINGS), RuntimeConfig(), Policy())
