@@ -1,4 +1,4 @@
-"""Merging: the merged model answers as base and adapter did, is saved whole, and is quantised again when it is loaded."""
+"""Merging: the merged model answers as base and adapter did, is saved whole, and is quantised again on loading."""
 
 import json
 from pathlib import Path
