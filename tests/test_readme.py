@@ -83,6 +83,13 @@ def test_links_lead_somewhere() -> None:
         assert (PROJECT / link).exists(), link
 
 
+def test_options_of_a_job_stand_after_two_dashes() -> None:
+    """`ray job submit jobs/x.py --dry-run` takes the option for its own and refuses it."""
+    for line in COMMANDS.splitlines():
+        if "ray job submit" in line and re.search(r"\.py.* --[a-z]", line.split("#")[0]):
+            assert " -- jobs/" in line
+
+
 def test_flags_of_jobs_exist() -> None:
     """An option that the README gives to a job is one that `--help` of some job knows."""
     known = (PROJECT / "src/medtrain/job.py").read_text(encoding="utf-8")

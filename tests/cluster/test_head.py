@@ -37,13 +37,21 @@ def test_the_token_is_private_to_its_user(head: Any) -> None:
 
 
 def test_the_literal_command_runs(head: Any) -> None:
-    done = head.submit("jobs/stage2.py --dry-run")
+    """With nothing made yet it says which job comes first; that it trains is for `make demo` to show."""
+    done = head.submit("jobs/stage2.py")
+    assert done.returncode != 0
+    assert "Running entrypoint for job" in done.stdout
+    assert "makes it: run that first" in done.stdout and "Traceback" not in done.stdout
+
+
+def test_a_job_takes_options_after_two_dashes(head: Any) -> None:
+    done = head.submit("-- jobs/prepare_data.py --dry-run data.holdout.seed=7")
     assert done.returncode == 0, done.stdout
-    assert "base" in done.stdout
+    assert "seed: 7" in done.stdout and "data/demo <-" in done.stdout
 
 
 def test_a_relative_storage_root_is_refused(head: Any) -> None:
-    done = head.submit("jobs/stage2.py --dry-run storage.root=runs")
+    done = head.submit("jobs/stage2.py storage.root=runs")
     assert done.returncode != 0
     assert "a relative root" in done.stdout and "Traceback" not in done.stdout
 
