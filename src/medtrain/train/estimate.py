@@ -14,7 +14,8 @@ from medtrain.train.stage import StageConfig
 
 GIB = 2**30
 DEVICES = {"rtx3090": 71e12, "rtx4090": 165e12, "a100": 312e12, "h100": 989e12, "cpu-core": 0.4e12}
-"""Peak bfloat16 FLOP/s with float32 sums, dense (NVIDIA's data sheets); a CPU core with AVX512-BF16 at 3 GHz."""
+"""Peak bfloat16 FLOP/s with float32 sums, dense (NVIDIA's data sheets). A CPU core's is set so that the share below
+gives 4e10: 3e10 was measured with AVX2 in float32 (benchmarks/train_step.py); emulated bfloat16 has a tenth of it."""
 UTILISATION = 0.10
 """Assumed share of the peak. BioQwen's table (stage 2 on four RTX 3090: 6,700, 3,100 and 2,750 tokens/s for 0.5, 1.5
 and 1.8 billion weights) means 0.08, 0.11 and 0.11 of it: unpacking 4-bit weights and small layers take the rest."""
