@@ -20,7 +20,10 @@ class ModelConfig(Config):
     base: str | None = None
     """Model reference: a path, a hub id or artifact:<kind>/<name>; null takes the base of the token artifact."""
     precision: Literal["nf4", "bf16", "fp32"] = "nf4"
-    """How the base's linear weights are held; NF4 computes in bfloat16."""
+    """How the base's linear weights are held."""
+    compute_dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    """In which type an NF4 base computes and holds its unquantised tensors; float32 for CPUs without bfloat16 units,
+    where a bfloat16 product takes tens of times longer."""
     double_quantization: bool = True
     """Quantise the scales of the 4-bit blocks too (QLoRA, section 3)."""
     quant_storage: Literal["uint8", "bfloat16"] = knob("uint8")
@@ -41,13 +44,15 @@ def load_base(path: str, config: ModelConfig, device: torch.device, layout: str 
     Raises:
         ConfigError: the path holds no model that Transformers can open.
     """
-    options: dict[str, Any] = {"dtype": torch.float32 if config.precision == "fp32" else torch.bfloat16}
+    by_precision = {"fp32": "float32", "bf16": "bfloat16", "nf4": config.compute_dtype}
+    dtype = getattr(torch, by_precision[config.precision])
+    options: dict[str, Any] = {"dtype": dtype}
     if config.precision == "nf4":
         options["quantization_config"] = BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=config.double_quantization,
-            bnb_4bit_compute_dtype=torch.bfloat16,
+            bnb_4bit_compute_dtype=dtype,
             bnb_4bit_quant_storage=getattr(torch, config.quant_storage),
         )
     try:
