@@ -5,15 +5,23 @@ from pathlib import Path
 
 from medtrain import artifacts, runtime
 from medtrain.artifacts import Artifact
-from medtrain.config import Config
+from medtrain.config import Config, knob
 from medtrain.errors import ConfigError, MissingArtifact
 from medtrain.job import parse, show
 from medtrain.runtime import RuntimeConfig
 from medtrain.storage import StorageConfig, Store
 from medtrain.tokens.shards import Samples
-from medtrain.train import launch
-from medtrain.train.order import Plan
-from medtrain.train.stage import StageConfig
+from medtrain.train import estimate, footprint, launch
+from medtrain.train.stage import StageConfig, base_reference
+
+
+class EstimateConfig(Config):
+    """For which device `--dry-run` estimates."""
+
+    device: str = knob("rtx3090")
+    """rtx3090, rtx4090, a100, h100 or cpu-core."""
+    memory_gib: float | None = knob(24.0)
+    """Memory of one device, GiB; null asks for no verdict."""
 
 
 class Job(Config):
@@ -21,6 +29,7 @@ class Job(Config):
 
     storage: StorageConfig = StorageConfig()
     runtime: RuntimeConfig = RuntimeConfig()
+    estimate: EstimateConfig = EstimateConfig()
     train: StageConfig
 
 
@@ -52,16 +61,21 @@ def main(script: Path, stage: int, argv: Sequence[str] | None = None) -> None:
 
 
 def _plan(store: Store, config: Job) -> str:
-    """Rows, steps and the estimate of a run, as far as its inputs exist."""
+    """Rows, steps, memory and time of a run, as far as its inputs exist."""
+    train = config.train
     try:
-        tokens = artifacts.locate(store, "tokens", config.train.tokens)
+        tokens = artifacts.locate(store, "tokens", train.tokens)
+        base = tokens.facts["base"] if train.merge_from else base_reference(store, train, tokens)
+        path = artifacts.model_path(store, base)
     except MissingArtifact as missing:
         return f"plan: unknown until its input exists: {missing}"
     samples = Samples.open(tokens)
-    rows = samples.select("train", config.train.categories)
-    train = config.train
-    plan = Plan(rows, samples.lengths[rows], train.batch, seed=train.seed, epochs=train.epochs)
-    return f"plan: {len(rows):,} rows, {samples.lengths[rows].sum():,} tokens an epoch, {plan.steps:,} steps"
+    lengths = samples.lengths[samples.select("train", train.categories)]
+    asked = config.estimate
+    found = estimate.estimate(
+        footprint.shape_of(path, train), train, lengths, config.runtime.workers, asked.device, asked.memory_gib
+    )
+    return estimate.render(found)
 
 
 def _summary(artifact: Artifact) -> str:
