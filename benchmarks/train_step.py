@@ -24,7 +24,6 @@ from typing import Any, Literal
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
-import bitsandbytes
 import numpy as np
 import pyarrow as pa
 import torch
@@ -95,17 +94,6 @@ def native_bfloat16(device: torch.device) -> bool:
     return device.type == "cuda" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def computing_in_float32(model: Any) -> Any:
-    """An NF4 model whose arithmetic is float32; its 4-bit weights stay as they are."""
-    for module in model.modules():
-        if isinstance(module, bitsandbytes.nn.Linear4bit):
-            module.compute_dtype = torch.float32
-    for parameter in model.parameters():
-        if parameter.dtype == torch.bfloat16:
-            parameter.data = parameter.data.float()
-    return model
-
-
 def made_samples(count: int, vocabulary: int) -> Samples:
     """Rows of 256 random tokens, the second half of each trained."""
     draw = np.random.default_rng(0)
@@ -166,8 +154,9 @@ def contest(shape: Qwen2Config, device: torch.device, rounds: int) -> dict[str, 
         Qwen2ForCausalLM(shape).save_pretrained(folder)
         contestants: dict[str, Literal[1, 2, 3] | None] = {"bare PyTorch": None, "ZeRO-1": 1, "ZeRO-2": 2, "ZeRO-3": 3}
         for name, stage in contestants.items():
-            base = load_base(folder, ModelConfig(), device)
-            model = adapters.attach(base if native_bfloat16(device) else computing_in_float32(base), ADAPTER, seed=0)
+            compute = "bfloat16" if native_bfloat16(device) else "float32"
+            base = load_base(folder, ModelConfig.model_validate({"compute_dtype": compute}), device)
+            model = adapters.attach(base, ADAPTER, seed=0)
             step = bare(model, samples, device) if stage is None else ours(model, samples, stage)
             runners[name] = Runner(step)
     for number in range(rounds + 1):

@@ -73,6 +73,7 @@ def held_bytes(model: Any) -> int:
         {"precision": "nf4"},
         {"precision": "nf4", "quant_storage": "bfloat16"},
         {"precision": "nf4", "double_quantization": False},
+        {"precision": "nf4", "compute_dtype": "float32"},
         {"precision": "bf16"},
         {"precision": "fp32"},
     ],

@@ -32,6 +32,13 @@ class ModelConfig(Config):
     """Run Python code that comes with the model. Off: a model is data."""
 
 
+def compute_dtype(config: ModelConfig) -> torch.dtype:
+    """The type of the base's matrix products and of its unquantised tensors."""
+    by_precision = {"fp32": "float32", "bf16": "bfloat16", "nf4": config.compute_dtype}
+    dtype: torch.dtype = getattr(torch, by_precision[config.precision])
+    return dtype
+
+
 def load_base(path: str, config: ModelConfig, device: torch.device, layout: str = "padded") -> Any:
     """The base as a causal language model with frozen weights.
 
@@ -44,8 +51,7 @@ def load_base(path: str, config: ModelConfig, device: torch.device, layout: str 
     Raises:
         ConfigError: the path holds no model that Transformers can open.
     """
-    by_precision = {"fp32": "float32", "bf16": "bfloat16", "nf4": config.compute_dtype}
-    dtype = getattr(torch, by_precision[config.precision])
+    dtype = compute_dtype(config)
     options: dict[str, Any] = {"dtype": dtype}
     if config.precision == "nf4":
         options["quantization_config"] = BitsAndBytesConfig(
