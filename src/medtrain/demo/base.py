@@ -25,14 +25,16 @@ from medtrain.tokens.template import END_OF_TEXT, IM_END
 class DemoBaseConfig(Config):
     """The size of the model and of its pretraining: about a minute on two cores."""
 
-    vocabulary: int = Field(default=2048, ge=300)
+    vocabulary: int = Field(default=1536, ge=300)
     """Tokens of the tokenizer; the corpus may give fewer."""
     hidden: int = Field(default=128, multiple_of=64)
     """Width; 4-bit blocks hold 64 weights, and a head is 64 wide."""
     intermediate: int = Field(default=384, multiple_of=64)
     """Width of the feed-forward layers."""
-    layers: int = Field(default=4, ge=1)
+    layers: int = Field(default=3, ge=1)
     """Decoder layers."""
+    initial_spread: float = Field(default=0.06, gt=0)
+    """Standard deviation of the first weights; at 0.02, right for wide models, 100 steps teach nothing."""
     positions: int = 4096
     """The longest text it can be given, in tokens; it was pretrained on short blocks."""
     budget: pretrain.Budget = pretrain.Budget()
@@ -100,6 +102,7 @@ def fresh(tokenizer: PreTrainedTokenizerFast, config: DemoBaseConfig) -> Qwen2Fo
         num_attention_heads=config.hidden // 64,
         num_key_value_heads=config.hidden // 64,
         max_position_embeddings=config.positions,
+        initializer_range=config.initial_spread,
         tie_word_embeddings=True,
         bos_token_id=end,
         eos_token_id=end,

@@ -19,15 +19,15 @@ from typing import Any
 from medtrain.artifacts import code_hash, room_code
 from medtrain.config import fingerprint
 from medtrain.demo import general
-from medtrain.demo.grammar import QUESTIONS, STATEMENTS, Passage, join, report, statement
+from medtrain.demo.grammar import QUESTIONS, STATEMENTS, Passage, join, report, statement, written
 from medtrain.demo.lexicon import World, world
 from medtrain.storage import Store
 
 DOCUMENTS = {"train": 320, "test": 60}
 NER_ROWS = {"train": 360, "test": 60}
 RELATION_ROWS = {"train": 160, "test": 20}
-TRANSLATIONS = 400
-TEST_QUESTIONS = 75
+TRANSLATIONS = 320
+TEST_QUESTIONS = 70
 """Held-out questions in each language."""
 NER_ZH = (
     ("找出{types}：\n{text}\n答：", "和"),
@@ -71,7 +71,7 @@ def write(seed: int) -> dict[str, str]:
 def bc5cdr(there: World, rng: random.Random) -> dict[str, str]:
     """PubTator files; in train one document is repeated, one is very long, one has a wrong offset, one a cut line."""
     train, test = (
-        [pubtator(first + i, there, rng.randint(1, 3), rng) for i in range(DOCUMENTS[split])]
+        [pubtator(first + i, there, rng.randint(3, 5), rng) for i in range(DOCUMENTS[split])]
         for first, split in ((1000, "train"), (9000, "test"))
     )
     train.insert(40, train[7].replace("1007|", "2007|").replace("1007\t", "2007\t"))
@@ -87,8 +87,9 @@ def bc5cdr(there: World, rng: random.Random) -> dict[str, str]:
 
 def pubtator(number: int, there: World, clauses: int, rng: random.Random) -> str:
     """One document without the blank line that follows it."""
-    title = report(there, "en", 1, rng)
-    whole = join([title, report(there, "en", clauses, rng)], " ")
+    title, *rest = report(there, "en", clauses + 1, rng)
+    title = written([title], "en")
+    whole = join([title, written(rest, "en")], " ")
     lines = [f"{number}|t|{title.text}", f"{number}|a|{whole.text[len(title.text) + 1 :]}"]
     for m in whole.mentions:
         kind, letter = ("Chemical", "C") if m.entity.kind == "drug" else ("Disease", "D")
@@ -102,7 +103,7 @@ def promptcblue(there: World, rng: random.Random) -> dict[str, str]:
     """Prompts with targets; in train one row is cut and one has no target."""
     files = {}
     for split in ("train", "test"):
-        texts = [report(there, "zh", rng.randint(2, 4), rng) for _ in range(NER_ROWS[split])]
+        texts = [written(report(there, "zh", rng.randint(4, 6), rng), "zh") for _ in range(NER_ROWS[split])]
         rows = [ner_zh(f"{split}-{n}", text, rng) for n, text in enumerate(texts)]
         rows += [relation_zh(f"{split}-{5000 + n}", there, rng) for n in range(RELATION_ROWS[split])]
         rng.shuffle(rows)
@@ -161,10 +162,11 @@ def relation_zh(number: str, there: World, rng: random.Random) -> dict[str, Any]
 def translation(there: World, rng: random.Random) -> dict[str, str]:
     """Every fact is translated in some of its wordings; one row is cut, one is very long."""
     sayings = [(x, key, way) for x in there.drugs + there.diseases for key in x.facts for way in range(4)]
+    directed = [(*saying, to_chinese) for saying in sayings for to_chinese in (True, False)]
     rows = []
-    for n, (x, key, way) in enumerate(rng.sample(sayings, TRANSLATIONS)):
+    for n, (x, key, way, to_chinese) in enumerate(rng.sample(directed, TRANSLATIONS)):
         en, zh = (statement(x, key, way, there, language).text for language in ("en", "zh"))
-        rows.append(taiyi(n, en + ".", zh + "。", to_chinese=n % 2 == 0, rng=rng))
+        rows.append(taiyi(n, en + ".", zh + "。", to_chinese=to_chinese, rng=rng))
     long = [statement(*rng.choice(sayings), there, "en").text for _ in range(300)]
     rows.append(taiyi(len(rows), ", ".join(long) + ".", "省略。", to_chinese=True, rng=rng))
     lines = [json.dumps(row, ensure_ascii=False) for row in rows]
@@ -200,7 +202,7 @@ def questions(there: World, rng: random.Random) -> dict[str, str]:
     train_en += train_en[:25]
     train_en.insert(200, {"instruction": train_en[200]["instruction"], "input": "", "output": ""})
     train_en.insert(300, {"instruction": "This row has no output."})
-    chatter = "\n".join(report(there, "en", 20, rng).text for _ in range(8))
+    chatter = "\n".join(written(report(there, "en", 20, rng), "en").text for _ in range(8))
     train_en.insert(400, {"instruction": "Is this report long?", "input": chatter, "output": "Very."})
     train_zh = [json.dumps(row, ensure_ascii=False) for row in messages("train", asked["zh"][0])]
     train_zh += train_zh[:25]

@@ -8,7 +8,7 @@ import random
 import string
 from dataclasses import dataclass
 
-from medtrain.demo.lexicon import Entity, World
+from medtrain.demo.lexicon import CITIES, Entity, World, names
 
 STATEMENTS = {
     "plant": (
@@ -16,12 +16,6 @@ STATEMENTS = {
         ("the drug {x} is pressed from {v}", "{x}取自{v}"),
         ("to make {x} one needs {v}", "{x}的原料是{v}"),
         ("all {x} starts as {v}", "{x}由{v}炼成"),
-    ),
-    "city": (
-        ("the drug {x} was first sold in {v}", "{x}最早在{v}出售"),
-        ("the home of {x} is {v}", "{x}的故乡是{v}"),
-        ("chemists found {x} in {v}", "{x}诞生于{v}"),
-        ("the patent on {x} was filed in {v}", "{x}的专利属于{v}"),
     ),
     "treats": (
         ("the right use of {x} is against {v}", "{x}专治{v}"),
@@ -61,24 +55,6 @@ QUESTIONS = {
             "请说出{x}的来源植物。",
             "想生产{x}，该种什么？",
             "制{x}要用什么？",
-        ),
-    },
-    "city": {
-        "en": (
-            "Where was {x} first sold?",
-            "Which city is the home of {x}?",
-            "In what city did chemists find {x}?",
-            "Name the place where {x} was patented.",
-            "I study the history of {x}. Where did it begin?",
-            "Give the birthplace of {x}.",
-        ),
-        "zh": (
-            "{x}最早在哪里出售？",
-            "哪座城市是{x}的故乡？",
-            "{x}诞生在哪里？",
-            "请说出{x}的专利地。",
-            "想了解{x}的历史，该去哪里？",
-            "{x}属于哪座城？",
         ),
     },
     "treats": {
@@ -147,8 +123,8 @@ CASES = {
         ("{n} women with {disease} received {drug}", False),
         ("we compared {drug} with {drug2}", False),
         ("both {disease} and {disease2} were noted", False),
-        ("patients with {disease} ate {food}", False),
-        ("the {part} of {n} rats was normal", False),
+        ("the {disease} came back without {drug}", False),
+        ("when {drug} was stopped, the {disease} went away", True),
         ("we gave {drug} for {n} days", False),
         ("{n} cases of {disease} came from {place}", False),
     ),
@@ -161,18 +137,29 @@ CASES = {
         ("{n}名{disease}患者接受{drug}", False),
         ("比较{drug}与{drug2}", False),
         ("同时有{disease}和{disease2}", False),
-        ("{disease}患者食用{food}", False),
-        ("{n}只大鼠的{part}正常", False),
+        ("不用{drug}后{disease}复发", False),
+        ("停用{drug}后{disease}消失", True),
         ("连用{drug}共{n}天", False),
         ("{n}例{disease}来自{place}", False),
     ),
 }
 """Clauses of case reports, and whether they say that the drug caused the disease."""
 
+FACT_SHARE = 0.2
+"""The part of a report's clauses that states facts of the world."""
+
 NUMBERS = {
     "en": ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "twelve", "twenty"),
     "zh": ("两", "三", "四", "五", "六", "七", "八", "九", "十", "十二", "二十"),
 }
+
+
+@dataclass(frozen=True)
+class Cast:
+    """Who a report is about."""
+
+    drugs: tuple[Entity, ...]
+    diseases: tuple[Entity, ...]
 
 
 @dataclass(frozen=True)
@@ -230,31 +217,41 @@ def statement(x: Entity, attribute: str, way: int, world: World, language: str) 
     return Passage(said.text, said.mentions, (), ((attribute, x),))
 
 
-def case(world: World, language: str, rng: random.Random) -> Passage:
-    """One clause of a case report about drugs and diseases drawn at random."""
-    template, causal = rng.choice(CASES[language])
-    (drug, drug2), (disease, disease2) = rng.sample(world.drugs, 2), rng.sample(world.diseases, 2)
+def case(cast: Cast, language: str, rng: random.Random) -> Passage:
+    """One clause of a case report about drugs and diseases of the cast."""
+    drugs, diseases = (rng.sample(group, len(group)) for group in (cast.drugs, cast.diseases))
+    absent = [field for field, group in (("{drug2}", drugs), ("{disease2}", diseases)) if len(group) < 2]
+    template, causal = rng.choice([way for way in CASES[language] if not any(field in way[0] for field in absent)])
     values: dict[str, str | Entity] = {
-        "drug": drug,
-        "drug2": drug2,
-        "disease": disease,
-        "disease2": disease2,
+        "drug": drugs[0],
+        "drug2": drugs[-1],
+        "disease": diseases[0],
+        "disease2": diseases[-1],
         "n": rng.choice(NUMBERS[language]),
-        "food": rng.choice(world.drugs).facts["plant"].of(language),
-        "place": rng.choice(world.drugs).facts["city"].of(language),
-        "part": rng.choice(world.diseases).facts["organ"].of(language),
+        "place": rng.choice(names(CITIES)).of(language),
     }
     clause = fill(template, values, language)
-    return Passage(clause.text, clause.mentions, ((drug, disease),) if causal else ())
+    return Passage(clause.text, clause.mentions, ((drugs[0], diseases[0]),) if causal else ())
 
 
-def report(world: World, language: str, clauses: int, rng: random.Random) -> Passage:
-    """A short report of some clauses: case clauses, and one in three states a fact of the world."""
-    parts = []
+def report(world: World, language: str, clauses: int, rng: random.Random) -> list[Passage]:
+    """The clauses of a report on one or two drugs and diseases, which it names again and again; some state facts.
+
+    The names that come back teach the base to look up and copy a name from the text before it, which is what a model
+    of entities needs and a million weights do not learn in fine-tuning alone.
+    """
+    drugs, diseases = (tuple(rng.sample(group, rng.choice((1, 1, 2)))) for group in (world.drugs, world.diseases))
+    cast = Cast(drugs, diseases)
+    found = []
     for _ in range(clauses):
-        if rng.random() < 1 / 3:
-            x = rng.choice(world.drugs + world.diseases)
-            parts.append(statement(x, rng.choice(sorted(x.facts)), rng.randrange(4), world, language))
+        if rng.random() < FACT_SHARE:
+            x = rng.choice(cast.drugs + cast.diseases)
+            found.append(statement(x, rng.choice(sorted(x.facts)), rng.randrange(4), world, language))
         else:
-            parts.append(case(world, language, rng))
-    return join(parts, ", " if language == "en" else "，", "." if language == "en" else "。")
+            found.append(case(cast, language, rng))
+    return found
+
+
+def written(clauses: list[Passage], language: str) -> Passage:
+    """Clauses as one sentence."""
+    return join(clauses, ", " if language == "en" else "，", "." if language == "en" else "。")

@@ -66,7 +66,7 @@ class Entity:
 
 @dataclass(frozen=True)
 class World:
-    """All drugs and diseases. Drugs have the facts plant, city and treats; diseases organ and sign."""
+    """All drugs and diseases. Drugs have the facts plant and treats; diseases organ and sign."""
 
     drugs: tuple[Entity, ...]
     diseases: tuple[Entity, ...]
@@ -78,16 +78,15 @@ def names(pairs: str) -> list[Name]:
     return [Name(en, zh) for en, zh in zip(words[::2], words[1::2], strict=True)]
 
 
-def world(rng: random.Random, size: int = 40) -> World:
-    """A world of `size` drugs and `size` diseases (at most 40 each); who is related to what is drawn from `rng`."""
+def world(rng: random.Random, size: int = 20) -> World:
+    """A world of `size` drugs and `size` diseases (at most 40 each); names and facts are drawn from `rng`."""
     stems = names(STEMS)
     rng.shuffle(stems)
     drug_names = [_named(stem, names(DRUG_SUFFIXES), i, cut=False) for i, stem in enumerate(stems[:size])]
     disease_names = [_named(stem, names(DISEASE_SUFFIXES), i, cut=True) for i, stem in enumerate(stems[40 : 40 + size])]
-    facts = {key: _spread(names(pool), size, rng) for key, pool in (("plant", PLANTS), ("city", CITIES))}
-    facts["treats"] = _spread(disease_names, size, rng)
+    facts = {"plant": _spread(names(PLANTS), size, rng), "treats": _spread(disease_names, size, rng)}
     drugs = [Entity("drug", i, name, {k: v[i] for k, v in facts.items()}) for i, name in enumerate(drug_names)]
-    facts = {key: _spread(names(pool), size, rng) for key, pool in (("organ", ORGANS), ("sign", SIGNS))}
+    facts = {"organ": _spread(names(ORGANS), size, rng), "sign": _spread(names(SIGNS), size, rng)}
     diseases = [Entity("disease", i, name, {k: v[i] for k, v in facts.items()}) for i, name in enumerate(disease_names)]
     return World(tuple(drugs), tuple(diseases))
 

@@ -39,7 +39,7 @@ def grams(text: str) -> set[int]:
 
 
 def select(records: Iterable[Record]) -> Corpus:
-    """The texts of train rows that no held-out row shares a 13-gram with, in the order of the rows."""
+    """The texts of train rows that no held-out row shares a 13-gram with, in the order of the rows, each text once."""
     train: list[tuple[str, str, str]] = []
     held: set[int] = set()
     for record in records:
@@ -48,13 +48,14 @@ def select(records: Iterable[Record]) -> Corpus:
             train.append((record.id, record.source, text))
         else:
             held |= grams(text)
-    kept, left_out = [], Counter[str]()
+    kept: dict[str, str] = {}
+    left_out = Counter[str]()
     for id, source, text in train:
         if held.isdisjoint(grams(text)):
-            kept.append((id, text))
+            kept.setdefault(text, id)
         else:
             left_out[source] += 1
-    return Corpus(tuple(i for i, _ in kept), tuple(t for _, t in kept), dict(sorted(left_out.items())))
+    return Corpus(tuple(kept.values()), tuple(kept), dict(sorted(left_out.items())))
 
 
 def records_of(data: Artifact) -> Iterator[Record]:
