@@ -88,7 +88,7 @@ def memory(
     # Stages 1 and 2 flatten all tensors and pad to a multiple of twice the workers; stage 3 pads each to a multiple.
     shard = {0: adapter, 3: held}.get(stage, -(-adapter // (2 * workers)) * 2)
     largest = max((out * inner for out, inner in shape.linears), default=0)
-    compute = compute_dtype(config.model).itemsize
+    compute: int = compute_dtype(config.model).itemsize
     logits = min(CHUNK_TOKENS, micro_tokens) * shape.vocabulary
     return {
         "base": base_bytes(shape, config, workers if stage == 3 else 1),
@@ -107,7 +107,7 @@ def memory(
 
 def base_bytes(shape: ModelShape, config: StageConfig, shards: int) -> int:
     """Bytes of the frozen base. ZeRO-3 shards weights, not the scales of 4-bit blocks, which are no parameters."""
-    width = compute_dtype(config.model).itemsize
+    width: int = compute_dtype(config.model).itemsize
     if config.model.precision != "nf4":
         sizes = sum(out * inner for out, inner in shape.linears) + shape.other_elements
         return -(-sizes * width // shards) + shape.buffer_bytes
@@ -127,7 +127,7 @@ def activation_bytes(shape: ModelShape, config: StageConfig, tokens: int, *, gpu
 
     Without dropout on a float32 base layers share their inputs, so there it is an upper bound.
     """
-    compute = compute_dtype(config.model).itemsize
+    compute: int = compute_dtype(config.model).itemsize
     heads, kv_heads, size = shape.attention
     # Packed rows attend with grouped KV heads; under a padding mask each query head has its own copy.
     keys = kv_heads if config.batch.layout == "packed" else heads
