@@ -37,7 +37,6 @@ TESTED_BY = {
     "tokens/template.py": "tokens/test_render.py",
     "tokens/words.py": "tokens/test_render.py",
     "train/command.py": "cluster/test_head.py",
-    "train/engine.py": "train/test_equality.py",
     "train/footprint.py": "train/test_estimate.py",
     "train/loop.py": "train/test_kill.py",
     "train/model.py": "train/test_merge.py",

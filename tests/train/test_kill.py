@@ -41,11 +41,11 @@ def address(tmp_path: Path) -> Iterator[str]:
         command = local_head.head_command(folder, local_head.free_ports(1)[0])
         port = next(part.partition("=")[2] for part in command if part.startswith("--port="))
         head = subprocess.Popen(
-            [sys.executable, "-m", "ray.scripts.scripts", *command[1:]],
+            [sys.executable, str(PROJECT / "cluster" / "contained.py"), *command],
             stdout=output,
             stderr=subprocess.STDOUT,
             preexec_fn=contained.end_with_parent,
-            env={**os.environ, "RAY_AUTH_MODE": "disabled"},
+            env={**os.environ, "RAY_AUTH_MODE": "disabled", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
         )
         try:
             yield f"127.0.0.1:{port}"
