@@ -117,20 +117,22 @@ def funnel(artifact: Artifact) -> dict[str, Any]:
     """What an artifact kept, by source, and what it dropped or changed, by rule."""
     facts = artifact.facts
     by_rule: Counter[tuple[str, str]] = Counter()
-    for key, count in facts.get("dropped", {}).items():
+    for key, count in {**facts["dropped"], **facts.get("changed", {})}.items():
         _, rule, action = key.rsplit("/", 2)
         by_rule[rule, action] += count
-    kept = {
-        source: sum(splits.values()) if isinstance(splits, dict) else splits
-        for source, splits in facts.get("by_source", {}).items()
-    }
+    kept = {source: sum(map(_rows, splits.values())) for source, splits in facts["by_source"].items()}
     return {
         "title": f"{artifact.kind}/{artifact.name}",
-        "rows": facts.get("rows", sum(kept.values())),
+        "rows": facts["rows"],
         "kept": sorted(kept.items(), key=lambda item: -item[1]),
         "rules": [(rule, action, count) for (rule, action), count in by_rule.most_common()],
         "most": max([*kept.values(), *by_rule.values(), 1]),
     }
+
+
+def _rows(split: int | dict[str, int]) -> int:
+    """Rows of a split: a data artifact counts rows, a token artifact their tokens too."""
+    return split["rows"] if isinstance(split, dict) else split
 
 
 def examples(answers: Mapping[str, Sequence[Answer]], count: int) -> list[dict[str, Any]]:
