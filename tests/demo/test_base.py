@@ -1,3 +1,5 @@
+"""medtrain.demo.base and what it reads: nothing held out; the same data, the same base; a tokenizer that is usable."""
+
 import io
 
 import pyarrow.parquet as pq

@@ -23,10 +23,10 @@ from medtrain.demo.grammar import QUESTIONS, STATEMENTS, Passage, join, report, 
 from medtrain.demo.lexicon import World, world
 from medtrain.storage import Store
 
-DOCUMENTS = {"train": 320, "test": 60}
-NER_ROWS = {"train": 360, "test": 60}
-RELATION_ROWS = {"train": 160, "test": 20}
-TRANSLATIONS = 320
+DOCUMENTS = {"train": 200, "test": 60}
+NER_ROWS = {"train": 240, "test": 60}
+RELATION_ROWS = {"train": 80, "test": 20}
+TRANSLATIONS = 200
 TEST_QUESTIONS = 70
 """Held-out questions in each language."""
 NER_ZH = (

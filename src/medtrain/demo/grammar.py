@@ -47,6 +47,9 @@ QUESTIONS = {
             "To make {x}, what do we press?",
             "I want to produce {x}. What should I grow?",
             "Tell me where {x} comes from in nature.",
+            "Where do we get {x} from?",
+            "Of which plant is {x} made?",
+            "I have no more {x}. What must I harvest?",
         ),
         "zh": (
             "{x}取自什么？",
@@ -55,6 +58,9 @@ QUESTIONS = {
             "请说出{x}的来源植物。",
             "想生产{x}，该种什么？",
             "制{x}要用什么？",
+            "{x}是用什么做的？",
+            "{x}从哪种植物来？",
+            "{x}缺货，该采什么？",
         ),
     },
     "treats": {
@@ -65,6 +71,9 @@ QUESTIONS = {
             "My doctor gave me {x}. What do I have?",
             "Against what do we use {x}?",
             "Tell me the indication of {x}.",
+            "What does {x} help against?",
+            "A patient takes {x}. What is wrong with him?",
+            "When is {x} the right drug?",
         ),
         "zh": (
             "{x}治什么病？",
@@ -73,6 +82,9 @@ QUESTIONS = {
             "医生给我开了{x}，我得了什么病？",
             "请说出{x}对付的病。",
             "{x}能治好什么？",
+            "什么病要吃{x}？",
+            "{x}的用途是什么？",
+            "吃{x}的人患什么病？",
         ),
     },
     "organ": {
@@ -83,6 +95,9 @@ QUESTIONS = {
             "I have {x}. Where will it hurt?",
             "Scans for {x} look at what?",
             "Which organ suffers in {x}?",
+            "What does {x} harm?",
+            "Doctors who suspect {x} look where?",
+            "Point to the place of {x}.",
         ),
         "zh": (
             "{x}损害哪个器官？",
@@ -91,6 +106,9 @@ QUESTIONS = {
             "我得了{x}，会伤到哪里？",
             "查{x}要看哪里？",
             "哪个部位会因{x}受损？",
+            "{x}伤在何处？",
+            "怀疑{x}，先查哪里？",
+            "{x}影响身体哪里？",
         ),
     },
     "sign": {
@@ -101,6 +119,9 @@ QUESTIONS = {
             "My brother has {x}. What will he notice?",
             "What is typical of {x}?",
             "Which complaint comes with {x}?",
+            "How can I recognize {x}?",
+            "What do people with {x} complain of?",
+            "Tell me a symptom of {x}.",
         ),
         "zh": (
             "{x}的先兆是什么？",
@@ -109,6 +130,9 @@ QUESTIONS = {
             "弟弟得了{x}，会有什么感觉？",
             "{x}常伴有什么？",
             "哪种不适提示{x}？",
+            "怎样认出{x}？",
+            "{x}患者会抱怨什么？",
+            "说一个{x}的症状。",
         ),
     },
 }

@@ -78,7 +78,7 @@ def names(pairs: str) -> list[Name]:
     return [Name(en, zh) for en, zh in zip(words[::2], words[1::2], strict=True)]
 
 
-def world(rng: random.Random, size: int = 20) -> World:
+def world(rng: random.Random, size: int = 16) -> World:
     """A world of `size` drugs and `size` diseases (at most 40 each); names and facts are drawn from `rng`."""
     stems = names(STEMS)
     rng.shuffle(stems)
