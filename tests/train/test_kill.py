@@ -37,6 +37,7 @@ CONFIG = {
 @pytest.fixture
 def address(tmp_path: Path) -> Iterator[str]:
     """The address of a Ray head of this test's own, which it may hurt."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     with local_head.short_folder() as folder, (tmp_path / "head.log").open("wb") as output:
         command = local_head.head_command(folder, local_head.free_ports(1)[0])
         port = next(part.partition("=")[2] for part in command if part.startswith("--port="))
@@ -45,7 +46,7 @@ def address(tmp_path: Path) -> Iterator[str]:
             stdout=output,
             stderr=subprocess.STDOUT,
             preexec_fn=contained.end_with_parent,
-            env={**os.environ, "RAY_AUTH_MODE": "disabled", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+            env={**os.environ, "RAY_AUTH_MODE": "disabled", "PATH": path},
         )
         try:
             yield f"127.0.0.1:{port}"
