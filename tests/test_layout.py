@@ -38,7 +38,6 @@ TESTED_BY = {
     "tokens/words.py": "tokens/test_render.py",
     "train/command.py": "cluster/test_head.py",
     "train/footprint.py": "train/test_estimate.py",
-    "train/loop.py": "train/test_kill.py",
     "train/model.py": "train/test_merge.py",
     "train/stage.py": "train/test_launch.py",
     "train/state.py": "train/test_equality.py",

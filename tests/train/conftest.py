@@ -1,7 +1,7 @@
 """A tiny base, tokenizer and token artifact made on the spot, for tests of training."""
 
-import json
-from pathlib import Path
+import os
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -71,13 +71,26 @@ def made(store: Store) -> Store:
     return store
 
 
+@pytest.fixture(scope="module")
+def group_of_one() -> Iterator[None]:
+    """A process group of one, as Ray Train would have made it."""
+    import deepspeed
+
+    given = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
+    before = {name: os.environ.get(name) for name in given}
+    os.environ.update(given)
+    joined = torch.distributed.is_initialized()
+    if not joined:
+        store = torch.distributed.TCPStore("127.0.0.1", 0, 1, is_master=True)
+        torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    deepspeed.init_distributed(auto_mpi_discovery=False)
+    yield
+    for name, value in before.items():
+        if value is None:
+            os.environ.pop(name, None)
+
+
 def _build(store: Store, kind: str, name: str) -> Build:
     build = begin(store, kind, name, Identity({}, {}, ""), Policy())
     assert not isinstance(build, Artifact)
     return build
-
-
-def metrics(folder: Path) -> list[dict[str, float]]:
-    """The lines of a run's metrics.jsonl that hold a training loss."""
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [line for line in lines if "loss" in line]

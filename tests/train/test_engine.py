@@ -1,7 +1,5 @@
 """The engine in one process: evaluation between steps disturbs nothing, and a step that teaches nothing is refused."""
 
-import os
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -20,26 +18,9 @@ from medtrain.train.model import ModelConfig, load_base
 from medtrain.train.optimizer import OptimizerConfig
 from medtrain.train.order import BatchConfig, Plan
 
+pytestmark = pytest.mark.usefixtures("group_of_one")
+
 BATCH = BatchConfig(size=8, micro_tokens=128)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def group() -> Iterator[None]:
-    """A process group of one, as Ray Train would have made it."""
-    import deepspeed
-
-    given = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
-    before = {name: os.environ.get(name) for name in given}
-    os.environ.update(given)
-    joined = torch.distributed.is_initialized()
-    if not joined:
-        store = torch.distributed.TCPStore("127.0.0.1", 0, 1, is_master=True)
-        torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
-    deepspeed.init_distributed(auto_mpi_discovery=False)
-    yield
-    for name, value in before.items():
-        if value is None:
-            os.environ.pop(name, None)
 
 
 def opened(made: Store, precision: str) -> tuple[Engine, Samples, Plan]:

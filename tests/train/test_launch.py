@@ -41,6 +41,14 @@ def test_two_stages_train_and_their_adapters_open_in_plain_peft(made: Store) -> 
         adapted = opened(input_ids=ids).logits
     assert not torch.allclose(plain, adapted)
     assert not second.store.folders("ray")
+    on = {**SETTINGS, "stage": 2, "name": "on", "init_from": "stage1/tiny", "max_steps": 1}
+    third = run_stage(made, StageConfig.model_validate(on), RuntimeConfig(workers=1), Policy())
+    assert third.facts["base"] == first.facts["base"]
+    assert (
+        abs(third.facts["first_loss"] - first.facts["last_loss"])
+        < 0.3
+        < first.facts["first_loss"] - third.facts["first_loss"]
+    )
     again = run_stage(made, second_config, RuntimeConfig(workers=1), Policy())
     assert again.fingerprint == second.fingerprint
     with pytest.raises(IdentityMismatch, match=r"config.epochs: 2 -> 3"):
