@@ -33,7 +33,7 @@ from medtrain.tokens.shards import SCHEMA, Samples
 from medtrain.train import adapters
 from medtrain.train.batches import collate
 from medtrain.train.deepspeed_config import EngineConfig
-from medtrain.train.engine import Engine
+from medtrain.train.engine import Engine, join_group
 from medtrain.train.loss import LossModule
 from medtrain.train.model import ModelConfig, load_base
 from medtrain.train.optimizer import OptimizerConfig, build
@@ -132,16 +132,14 @@ def ours(model: Any, samples: Samples, stage: Literal[1, 2, 3]) -> Step:
     return lambda micro_batches: engine.step(micro_batches, RATE)["loss"]
 
 
-def join_group(device: torch.device) -> None:
+def join_alone(device: torch.device) -> None:
     """A process group of one, as a worker of a run on one device has it."""
-    import deepspeed
-
     given = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
     os.environ.update(given)
     store = torch.distributed.TCPStore("127.0.0.1", 0, 1, is_master=True)
     backend = "nccl" if device.type == "cuda" else "gloo"
     torch.distributed.init_process_group(backend, store=store, rank=0, world_size=1)
-    deepspeed.init_distributed(auto_mpi_discovery=False)
+    join_group()
 
 
 def contest(shape: Qwen2Config, device: torch.device, rounds: int) -> dict[str, Runner]:
@@ -210,7 +208,7 @@ def main() -> None:
     cuda = options.device == "cuda" or (options.device == "auto" and torch.cuda.is_available())
     device = torch.device("cuda", 0) if cuda else torch.device("cpu")
     torch.set_num_threads(options.threads)
-    join_group(device)
+    join_alone(device)
     runners = contest(SHAPES[options.shape], device, 2 if options.quick else 7)
     print(json.dumps(results(runners, options.shape, device)), flush=True)
     torch.distributed.destroy_process_group()

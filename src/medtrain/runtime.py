@@ -137,8 +137,3 @@ def set_threads(cpus: float) -> None:
     import torch
 
     torch.set_num_threads(max(1, int(cpus)))
-
-
-def compiled_operators() -> Path:
-    """Where PyTorch keeps operators that were compiled on this machine."""
-    return Path(os.environ.get("TORCH_EXTENSIONS_DIR", str(Path.home() / ".cache" / "torch_extensions")))

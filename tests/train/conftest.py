@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 from medtrain.artifacts import Artifact, Build, Identity, Policy, begin
 from medtrain.storage import Store
 from medtrain.tokens.shards import Sample, shard_path, write_shard
+from medtrain.train.engine import join_group
 
 VOCABULARY = 320
 
@@ -74,8 +75,6 @@ def made(store: Store) -> Store:
 @pytest.fixture(scope="module")
 def group_of_one() -> Iterator[None]:
     """A process group of one, as Ray Train would have made it."""
-    import deepspeed
-
     given = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
     before = {name: os.environ.get(name) for name in given}
     os.environ.update(given)
@@ -83,7 +82,7 @@ def group_of_one() -> Iterator[None]:
     if not joined:
         store = torch.distributed.TCPStore("127.0.0.1", 0, 1, is_master=True)
         torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
-    deepspeed.init_distributed(auto_mpi_discovery=False)
+    join_group()
     yield
     for name, value in before.items():
         if value is None:

@@ -25,7 +25,7 @@ from medtrain.storage import Store
 from medtrain.tokens.shards import Samples
 from medtrain.train import adapters
 from medtrain.train.deepspeed_config import EngineConfig
-from medtrain.train.engine import Engine
+from medtrain.train.engine import Engine, join_group
 from medtrain.train.loss import LossModule
 from medtrain.train.model import ModelConfig, load_base
 from medtrain.train.optimizer import OptimizerConfig, learning_rate
@@ -88,10 +88,8 @@ def _engine(model: Any, samples: Samples, stage: int) -> Engine:
 
 def _work(task: dict[str, Any]) -> None:
     """The worker: every run that the task lists, saved by rank 0."""
-    import deepspeed
-
     runtime.set_threads(1)
-    deepspeed.init_distributed(auto_mpi_discovery=False)
+    join_group()
     for name, run in task["runs"].items():
         weights, losses = _engine_run(task["root"], **run)
         if runtime.rank() == 0:

@@ -17,7 +17,7 @@ from medtrain.tokens.shards import SCHEMA, Samples
 from medtrain.train import adapters
 from medtrain.train.batches import collate
 from medtrain.train.deepspeed_config import EngineConfig
-from medtrain.train.engine import Engine
+from medtrain.train.engine import Engine, join_group
 from medtrain.train.estimate import GIB, estimate, render
 from medtrain.train.footprint import ModelShape, activation_bytes, base_bytes, memory, shape_of
 from medtrain.train.loss import LossModule
@@ -255,13 +255,11 @@ def test_what_is_not_there_is_refused(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def group_of_one() -> Iterator[None]:
     """A process group of this process alone."""
-    import deepspeed
-
     before, linear = dict(os.environ), torch.nn.functional.linear
     os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT="0")
     store = torch.distributed.TCPStore("127.0.0.1", 0, 1, is_master=True)
     torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
-    deepspeed.init_distributed(auto_mpi_discovery=False)
+    join_group()
     yield
     torch.distributed.destroy_process_group()
     torch.nn.functional.linear = linear  # ZeRO-3 replaces it for the whole process

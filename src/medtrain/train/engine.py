@@ -16,6 +16,18 @@ from medtrain.train.loss import LossModule
 from medtrain.train.optimizer import OptimizerConfig, build
 
 
+def join_group() -> None:
+    """Enter DeepSpeed's communication over the process group that PyTorch has.
+
+    DeepSpeed would first compile an operator for the all-reduce of inference, which training never calls: a minute or
+    two, and a compiler, on every new machine without a GPU. So it is told that this operator is not to be had.
+    """
+    import deepspeed
+
+    deepspeed.ops.__compatible_ops__ = {**deepspeed.ops.__compatible_ops__, "deepspeed_shm_comm": False}
+    deepspeed.init_distributed(auto_mpi_discovery=False)
+
+
 class Engine:
     """A model under DeepSpeed that runs the global batches of a plan.
 

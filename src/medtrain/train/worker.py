@@ -20,7 +20,7 @@ from medtrain.tracking import Progress as Bar
 from medtrain.tracking import Tracker
 from medtrain.train import adapter_files, adapters, checkpoint, show, validation
 from medtrain.train.checkpoint import Checkpoint, Progress
-from medtrain.train.engine import Engine
+from medtrain.train.engine import Engine, join_group
 from medtrain.train.loop import Run, train
 from medtrain.train.loss import LossModule
 from medtrain.train.model import load_base
@@ -75,7 +75,8 @@ def _open(job: Payload, store: Store) -> tuple[Run, Any]:
     """Everything the loop needs, restored from the last whole checkpoint if there is one."""
     config, root = job.stage, Store(job.root)
     runtime.set_threads(job.cpus)
-    device = _join_group()
+    join_group()
+    device = ray.train.torch.get_device()
     leader = runtime.rank() == 0
     tokens = artifacts.locate(root, "tokens", config.tokens)
     tokenizer = AutoTokenizer.from_pretrained(tokens.store.local("tokenizer"))
@@ -114,20 +115,6 @@ def _open(job: Payload, store: Store) -> tuple[Run, Any]:
     if leader:
         _announce(run, rows, samples, tokenizer, found)
     return run, tokenizer
-
-
-def _join_group() -> torch.device:
-    """Enter DeepSpeed's communication over the group that Ray Train made; compile its CPU operator the first time."""
-    import deepspeed
-
-    compiled = any(runtime.compiled_operators().rglob("deepspeed_shm_comm*.so"))
-    if runtime.rank() == 0 and not torch.cuda.is_available() and not compiled:
-        print(
-            "compiling DeepSpeed's CPU communication operator, once on this machine (about half a minute)", flush=True
-        )
-    deepspeed.init_distributed(auto_mpi_discovery=False)
-    device: torch.device = ray.train.torch.get_device()
-    return device
 
 
 def _announce(run: Run, rows: Any, samples: Samples, tokenizer: Any, found: Checkpoint | None) -> None:
