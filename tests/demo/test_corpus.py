@@ -1,3 +1,5 @@
+"""The demo corpus as its sources read it: broken rows, offsets, held-out rows, dirt, and the seed that decides it."""
+
 import json
 import random
 import re

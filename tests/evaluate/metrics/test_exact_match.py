@@ -1,3 +1,5 @@
+"""Exact match counts an answer only when it is the reference to the letter."""
+
 from medtrain.evaluate.cases import Case
 from medtrain.evaluate.metrics import exact_match
 
