@@ -92,7 +92,17 @@ def world(store: Store, model: Any, tokenizer: Any) -> Store:
     settings = TokensConfig(name="toy", data="toy", context_tokens=512)
     tokens = build(store, "tokens", "toy", config.identity(settings))
     tokenizer_files.save(tokenizer, tokens.store)
-    tokens.finish({"rows": 13, "tokens": 99, "trained_tokens": 9, "base": "artifact:bases/toy"})
+    counted = {"toy": {"validation": {"rows": 8, "tokens": 99, "trained_tokens": 9}}}
+    tokens.finish(
+        {
+            "rows": 8,
+            "tokens": 99,
+            "trained_tokens": 9,
+            "by_source": counted,
+            "dropped": {},
+            "base": "artifact:bases/toy",
+        }
+    )
 
     base = build(store, "bases", "toy", {})
     model.save_pretrained(base.store.local())

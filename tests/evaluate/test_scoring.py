@@ -96,7 +96,7 @@ def page(folder: Path, examples: int) -> str:
     made = []
     kinds = {
         "data": {"rows": 7, "by_source": {"toy": {"train": 7}}, "dropped": {"toy/duplicate/dropped": 3}},
-        "tokens": {"rows": 7},
+        "tokens": {"rows": 7, "by_source": {"toy": {"train": {"rows": 7, "tokens": 90}}}, "dropped": {}},
         "stage1": {},
     }
     for kind, facts in kinds.items():

@@ -77,6 +77,7 @@ def group_of_one() -> Iterator[None]:
     """A process group of one, as Ray Train would have made it."""
     given = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
     before = {name: os.environ.get(name) for name in given}
+    linear = torch.nn.functional.linear
     os.environ.update(given)
     joined = torch.distributed.is_initialized()
     if not joined:
@@ -84,6 +85,7 @@ def group_of_one() -> Iterator[None]:
         torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
     join_group()
     yield
+    torch.nn.functional.linear = linear  # ZeRO-3 replaces it for the whole process
     for name, value in before.items():
         if value is None:
             os.environ.pop(name, None)

@@ -1,7 +1,5 @@
 """The estimate of a stage against models, optimizers and engines that are really there, and against BioQwen's table."""
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ from medtrain.tokens.shards import SCHEMA, Samples
 from medtrain.train import adapters
 from medtrain.train.batches import collate
 from medtrain.train.deepspeed_config import EngineConfig
-from medtrain.train.engine import Engine, join_group
+from medtrain.train.engine import Engine
 from medtrain.train.estimate import GIB, estimate, render
 from medtrain.train.footprint import ModelShape, activation_bytes, base_bytes, memory, shape_of
 from medtrain.train.loss import LossModule
@@ -250,21 +248,6 @@ def test_what_is_not_there_is_refused(tmp_path: Path) -> None:
         shape_of(str(tmp_path), config())
     with pytest.raises(ConfigError, match=r"device='rtx1080': unknown; there are: rtx3090"):
         estimate(published(tmp_path, "0.5B"), config(), np.full(9, 9), 1, "rtx1080")
-
-
-@pytest.fixture(scope="module")
-def group_of_one() -> Iterator[None]:
-    """A process group of this process alone."""
-    before, linear = dict(os.environ), torch.nn.functional.linear
-    os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT="0")
-    store = torch.distributed.TCPStore("127.0.0.1", 0, 1, is_master=True)
-    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
-    join_group()
-    yield
-    torch.distributed.destroy_process_group()
-    torch.nn.functional.linear = linear  # ZeRO-3 replaces it for the whole process
-    os.environ.clear()
-    os.environ.update(before)
 
 
 @pytest.mark.usefixtures("group_of_one")
