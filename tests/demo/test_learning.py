@@ -3,17 +3,20 @@
 import importlib
 import json
 import random
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from medtrain.artifacts import Artifact, Build, Identity, Policy, begin, locate
 from medtrain.config import load
 from medtrain.evaluate import harness
+from medtrain.evaluate.cases import Answer, Reply, answer_of
 from medtrain.evaluate.harness import EvaluationConfig
 from medtrain.records import Record, Turn, from_arrow, to_arrow
 from medtrain.runtime import RuntimeConfig
@@ -83,6 +86,18 @@ def difference(scores: Any, task: str, metric: str, later: str, earlier: str) ->
     return float(found["low"]), float(found["high"])
 
 
+def beyond_chance(answers: Sequence[Answer]) -> tuple[float, float]:
+    """The 95 % interval of exact match less what the same answers would get if they were dealt out at random."""
+    golds = Counter(answer.reference.strip() for answer in answers)
+    gains = [
+        float(answer.text.strip() == answer.reference.strip()) - golds[answer.text.strip()] / len(answers)
+        for answer in answers
+    ]
+    drawn = np.random.default_rng(0).integers(len(gains), size=(4000, len(gains)))
+    low, high = np.percentile(np.asarray(gains)[drawn].mean(axis=1), [2.5, 97.5])
+    return float(low), float(high)
+
+
 @pytest.mark.long
 @pytest.mark.timeout(3000)
 @pytest.mark.usefixtures("ray_cluster")
@@ -102,14 +117,25 @@ def test_both_stages_learn_and_shuffled_answers_teach_nothing(store: Store, jobs
     print("\n".join(harness.result_lines(made)))
     scores = json.loads(made.store.read("scores.json"))
     assert sum(group["rows"] for group in scores["groups"] if group["source"] is None) >= 200
+    named = {system.name: system for system in evaluation().systems}
     for seed in SEEDS:
         first, second, control = f"first {seed}", f"second {seed}", f"control {seed}"
         assert difference(scores, "ner", "ner_micro_f1_set", first, "base")[0] > 0
         assert difference(scores, "ner", "ner_micro_f1_set", second, first)[1] >= 0
         assert difference(scores, "qa", "exact_match", second, first)[0] > 0
         assert difference(scores, "qa", "exact_match", second, control)[0] > 0
-        low, high = difference(scores, "qa", "exact_match", control, first)
-        assert low <= 0 and high < difference(scores, "qa", "exact_match", second, first)[1]
+        asked = {s: [a for a in harness.read_answers(made.store, named[s]) if a.task == "qa"] for s in named}
+        taught, untaught = beyond_chance(asked[second]), beyond_chance(asked[control])
+        print(f"seed {seed}, answers beyond chance: stage 2 {taught}, control {untaught}")
+        assert taught[0] > 0 >= untaught[0]
+
+
+def test_beyond_chance_sees_answers_that_fit_their_questions_alone() -> None:
+    record = Record("q", "q", "q", "qa", "QA", "en", "test", (Turn("user", query="?"),))
+    golds = [f"name {i % 8}" for i in range(160)]
+    right = [answer_of(record, gold, Reply(gold, 1, False)) for gold in golds]
+    dealt = [answer_of(record, gold, Reply(f"name {i // 20}", 1, False)) for i, gold in enumerate(golds)]
+    assert beyond_chance(right)[0] > 0.8 and beyond_chance(dealt)[0] <= 0 <= beyond_chance(dealt)[1]
 
 
 def test_only_train_answers_are_shuffled() -> None:
