@@ -10,11 +10,12 @@ ARGS ?=
 demo: env
 	cluster/local.sh jobs/run_pipeline.py $(if $(filter --reuse,$(ARGS)),$(filter-out --reuse,$(ARGS)),--again $(ARGS))
 
+# Two at a time: much of a test's time is waiting for Ray, and each of the two has a cluster of its own.
 test: env
-	$(BIN)/python -m pytest -m "not long"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not long"
 
 test-all: env
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: env
 	$(BIN)/ruff check $(CODE)

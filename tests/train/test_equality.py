@@ -6,7 +6,7 @@ would not see lost moments.
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,14 +35,13 @@ from medtrain.train.state import set_weights, trainable
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 STEPS, HALF, EARLY, PAD = 40, 20, 4, 3
-BATCH = BatchConfig(size=8, layout="padded", micro_samples=2)
+BATCH = BatchConfig(size=6, layout="padded", micro_samples=2)
 OPTIMIZER = OptimizerConfig(learning_rate=2e-4, weight_decay=1e-2, warmup_fraction=0, schedule="constant")
 LORA = {"kind": "lora", "rank": 8, "dropout": 0.05}
 BOUNDS = {"fp32": (1e-4, 1e-6), "nf4": (3e-2, 1e-4)}
 """Largest movement and largest relative difference of a loss, by the base's precision."""
 
 Weights = dict[str, torch.Tensor]
-Steps = Callable[[int], list[MicroBatch]]
 
 
 def _open(root: str, precision: str) -> tuple[Any, Samples, Plan]:
@@ -55,21 +54,15 @@ def _open(root: str, precision: str) -> tuple[Any, Samples, Plan]:
 
 
 def _engine_run(
-    root: str, precision: str, stage: int, *, mutate: str = "", resume: bool = False
-) -> tuple[Weights, list[float]]:
-    """40 steps of our engine; `mutate` plants a bug, `resume` goes on from a state in the middle."""
+    root: str, precision: str, stage: int, *, mutate: str = "", from_half: Sequence[str] = ()
+) -> Iterator[tuple[str, Weights, list[float]]]:
+    """40 steps of our engine; `mutate` plants a bug. Each of `from_half` then goes on from the state in the middle."""
     model, samples, plan = _open(root, precision)
-    engine = _engine(model, samples, stage)
+    engine, losses, half = _engine(model, samples, stage), [], None
     running = torch.Generator().manual_seed(1)
-    losses = []
     for step in range(STEPS):
-        if step == HALF and (resume or mutate == "moments dropped"):
-            state = engine.state()
-            model, samples, plan = _open(root, precision)
-            set_weights(LossModule(model), state)
-            engine = _engine(model, samples, stage)
-            if not mutate:
-                engine.set_moments(state, HALF)
+        if step == HALF and from_half:
+            half = engine.state()
         micro_batches = plan.at(step)
         if mutate == "row repeated" and step == EARLY:
             first = micro_batches[0]
@@ -77,8 +70,21 @@ def _engine_run(
         if mutate == "dropout from the running RNG":
             drawn = torch.randint(2**31, (len(micro_batches),), generator=running).tolist()
             micro_batches = [replace(micro, seed=seed) for micro, seed in zip(micro_batches, drawn, strict=True)]
-        losses.append(engine.step(micro_batches, learning_rate(OPTIMIZER, step, STEPS))["loss"])
-    return engine.weights(), losses
+        losses.append(_step(engine, micro_batches, step))
+    yield "", engine.weights(), losses
+    for how in from_half:
+        assert half is not None
+        model, samples, plan = _open(root, precision)
+        set_weights(LossModule(model), half)
+        engine = _engine(model, samples, stage)
+        if how == "resumed":
+            engine.set_moments(half, HALF)
+        later = [_step(engine, plan.at(step), step) for step in range(HALF, STEPS)]
+        yield f"-{how}", engine.weights(), [*losses[:HALF], *later]
+
+
+def _step(engine: Engine, micro_batches: list[MicroBatch], step: int) -> float:
+    return engine.step(micro_batches, learning_rate(OPTIMIZER, step, STEPS))["loss"]
 
 
 def _engine(model: Any, samples: Samples, stage: int) -> Engine:
@@ -91,10 +97,10 @@ def _work(task: dict[str, Any]) -> None:
     runtime.set_threads(1)
     join_group()
     for name, run in task["runs"].items():
-        weights, losses = _engine_run(task["root"], **run)
-        if runtime.rank() == 0:
-            save_file(weights, f"{task['out']}/{name}.safetensors")
-            Path(f"{task['out']}/{name}.json").write_text(json.dumps(losses))
+        for end, weights, losses in _engine_run(task["root"], **run):
+            if runtime.rank() == 0:
+                save_file(weights, f"{task['out']}/{name}{end}.safetensors")
+                Path(f"{task['out']}/{name}{end}.json").write_text(json.dumps(losses))
     ray.train.report({})
 
 
@@ -163,26 +169,26 @@ def test_every_zero_stage_is_the_plain_loop_and_planted_bugs_are_seen(
         f"{precision}-{stage}": {"precision": precision, "stage": stage} for precision in BOUNDS for stage in range(4)
     }
     if workers == 1:
-        for precision in BOUNDS:
-            for bug in ("row repeated", "moments dropped", "dropout from the running RNG"):
-                runs[f"{precision}-bug-{bug}"] = {"precision": precision, "stage": 1, "mutate": bug}
         for stage in range(4):
-            runs[f"nf4-{stage}-resumed"] = {"precision": "nf4", "stage": stage, "resume": True}
+            runs[f"nf4-{stage}"]["from_half"] = ("resumed",)
+        for precision in BOUNDS:
+            runs[f"{precision}-1"]["from_half"] = ("resumed", "bug: moments dropped")
+            for bug in ("row repeated", "dropout from the running RNG"):
+                runs[f"{precision}-bug: {bug}"] = {"precision": precision, "stage": 1, "mutate": bug}
     _train(made, tmp_path / "out", workers, runs)
     torch.set_num_threads(1)
     references = {precision: _reference(made.root, precision) for precision in BOUNDS}
-    for name in runs:
-        precision = name.partition("-")[0]
+    for path in sorted((tmp_path / "out").glob("*.safetensors")):
+        name, precision = path.stem, path.stem.partition("-")[0]
         start, wanted, losses = references[precision]
-        found = load_file(tmp_path / "out" / f"{name}.safetensors")
-        d = _movement(start, wanted, found)
+        d = _movement(start, wanted, load_file(path))
         print(f"{workers} worker(s) {name}: d = {d:.2e}")
         largest, relative = BOUNDS[precision]
         if "bug" in name:
             assert d > largest, f"{name}: a planted bug moves the weights by {d:.2e} only"
             continue
         assert d <= largest, f"{name}: d = {d:.2e}"
-        ours = json.loads((tmp_path / "out" / f"{name}.json").read_text())
+        ours = json.loads(path.with_suffix(".json").read_text())
         worst = max(abs(a - b) / abs(b) for a, b in zip(ours, losses, strict=True))
         assert worst <= relative, f"{name}: a loss differs by {worst:.2e}"
     if workers == 1:
