@@ -12,6 +12,12 @@ from medtrain.storage import Store
 PROJECT = Path(__file__).resolve().parents[1]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The rooms whose tests take longest come first, so that two processes end at about the same time."""
+    longest = {"train": 0, "cluster": 1}
+    items.sort(key=lambda item: longest.get(item.path.parent.name, 2))
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of real data and models: `$MEDTRAIN_SHARED`, else `shared` beside the project; skips where absent."""
