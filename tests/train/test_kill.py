@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -30,7 +31,7 @@ CONFIG = {
         "batch": {"size": 16, "micro_tokens": 64},
         "optimizer": {"learning_rate": 1e-3},
         "validation": {"every_steps": 10},
-        "checkpoint": {"every_steps": 3},
+        "checkpoint": {"every_steps": 9, "memory_every_steps": 3},
     },
 }
 
@@ -76,15 +77,16 @@ def _start(address: str, root: str, config: Path) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
 
 
-def _wait_for_step(run: Path, step: int, driver: "subprocess.Popen[bytes]") -> None:
-    """Return when the run has logged a step, and has not ended."""
+def _wait_for_step(run: Path, step: int, driver: "subprocess.Popen[bytes]") -> int:
+    """The last step that the run has logged, once it is at least `step` and before the run has ended."""
     deadline = time.monotonic() + 180
     while time.monotonic() < deadline:
         assert driver.poll() is None, "the run ended before it could be killed"
         path = run / "log" / "metrics.jsonl"
         lines = path.read_text().splitlines() if path.exists() else []
-        if any(line.endswith("}") and json.loads(line)["step"] >= step for line in lines):
-            return
+        reached = max((json.loads(line)["step"] for line in lines if line.endswith("}")), default=0)
+        if reached >= step:
+            return int(reached)
         time.sleep(0.02)
     pytest.fail(f"step {step} was not reached")
 
@@ -96,7 +98,7 @@ def test_killed_worker_and_killed_driver_change_nothing(made: Store, head: Head,
     config.write_text(yaml.safe_dump(CONFIG))
     driver = _start(head.address, str(root), config)
     run = root / "stage1" / "run"
-    _wait_for_step(run, 8, driver)
+    reached = _wait_for_step(run, 8, driver)
     head.train_workers()[0].send_signal(signal.SIGKILL)
     _wait_for_step(run, 20, driver)
     driver.send_signal(signal.SIGKILL)
@@ -104,7 +106,9 @@ def test_killed_worker_and_killed_driver_change_nothing(made: Store, head: Head,
     assert not (run / "manifest.json").exists()
     assert _start(head.address, str(root), config).wait(180) == 0
     log = config.with_suffix(".log").read_text()
-    assert log.count("resumed at step") >= 2, log[-3000:]
+    resumed = [(int(step), where) for step, where in re.findall(r"resumed at step (\d+) from (\w+)", log)]
+    assert [where for _, where in dict.fromkeys(resumed)] == ["memory", "checkpoints"], log[-3000:]
+    assert reached - resumed[0][0] <= 5, "the memory tier lost more steps than its interval"
 
     undisturbed = tmp_path / "undisturbed.yaml"
     undisturbed.write_text(yaml.safe_dump({**CONFIG, "train": {**CONFIG["train"], "name": "calm"}}))  # type: ignore[dict-item]

@@ -18,6 +18,7 @@ from medtrain.train.loop import Run, train
 from medtrain.train.loss import LossModule
 from medtrain.train.model import load_base
 from medtrain.train.order import Plan
+from medtrain.train.saver import Saver
 from medtrain.train.stage import StageConfig
 from medtrain.train.state import set_weights
 
@@ -46,8 +47,9 @@ def opened(made: Store, run: Path, found: Checkpoint | None = None, **settings: 
         plan=plan,
         held_out=validation.micro_batches(samples, samples.select("validation"), config.batch),
         steps=plan.steps,
-        attempt=checkpoint.claim_attempt(store),
         progress=found.progress if found is not None else Progress(step=0),
+        saver=Saver(store, checkpoint.claim_attempt(store), config.checkpoint.keep),
+        memory=None,
         tracker=Tracker(run / "log", found.progress.step if found is not None else 0),
         bar=None,
     )

@@ -5,6 +5,7 @@ Nothing is renamed, so the same rule holds on disks and object stores. Attempts 
 later one stops: it belongs to a worker group that was given up.
 """
 
+import contextlib
 import hashlib
 import json
 from dataclasses import asdict, dataclass
@@ -55,6 +56,21 @@ def claim_attempt(store: Store) -> int:
     return attempt
 
 
+def encode(progress: Progress, state: State) -> dict[str, bytes]:
+    """A checkpoint as its files."""
+    return {"state.safetensors": save(state), "progress.json": json.dumps(asdict(progress)).encode()}
+
+
+def decode(path: str, files: dict[str, bytes]) -> Checkpoint:
+    """The checkpoint that whole files hold."""
+    return Checkpoint(path, Progress(**json.loads(files["progress.json"])), load(files["state.safetensors"]))
+
+
+def digests(files: dict[str, bytes]) -> dict[str, str]:
+    """SHA-256 of each file."""
+    return {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+
+
 def write(store: Store, attempt: int, progress: Progress, state: State) -> str:
     """Write a checkpoint, the marker last, and read its bytes back.
 
@@ -63,11 +79,11 @@ def write(store: Store, attempt: int, progress: Progress, state: State) -> str:
         OSError: the storage refuses, a full disk for instance; the last whole checkpoint is untouched.
     """
     _fence(store, attempt)
-    folder = f"{FOLDER}/step-{progress.step:08d}-attempt-{attempt:06d}"
-    files = {"state.safetensors": save(state), "progress.json": json.dumps(asdict(progress)).encode()}
+    folder = _folder(progress.step, attempt)
+    files = encode(progress, state)
     for name, content in files.items():
         store.write(f"{folder}/{name}", content)
-    sums = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    sums = digests(files)
     for name, wanted in sums.items():
         if hashlib.sha256(store.read(f"{folder}/{name}")).hexdigest() != wanted:
             raise TrainingError(
@@ -76,6 +92,27 @@ def write(store: Store, attempt: int, progress: Progress, state: State) -> str:
     _fence(store, attempt)
     store.write(f"{folder}/{MARKER}", json.dumps(sums).encode())
     return folder
+
+
+def _folder(step: int, attempt: int) -> str:
+    return f"{FOLDER}/step-{step:08d}-attempt-{attempt:06d}"
+
+
+def discard(store: Store, attempt: int, step: int) -> None:
+    """Take away what an attempt has written of a checkpoint, as far as storage allows."""
+    with contextlib.suppress(OSError):
+        store.delete(_folder(step, attempt))
+
+
+def last_whole_step(store: Store) -> int:
+    """The step of the newest checkpoint that has its marker, 0 if there is none."""
+    return max(whole_steps(store), default=0)
+
+
+def whole_steps(store: Store) -> set[int]:
+    """The steps of all checkpoints that have their marker."""
+    whole = [name for name in store.folders(FOLDER) if store.exists(f"{FOLDER}/{name}/{MARKER}")]
+    return {int(name.split("-")[1]) for name in whole}
 
 
 def _fence(store: Store, attempt: int) -> None:
@@ -106,10 +143,10 @@ def read(store: Store, folder: str) -> Checkpoint | str:
         files = {name: store.read(f"{folder}/{name}") for name in sums}
     except (ValueError, OSError) as error:
         return f"it cannot be read ({type(error).__name__})"
-    damaged = [name for name, content in files.items() if hashlib.sha256(content).hexdigest() != sums[name]]
+    damaged = [name for name, found in digests(files).items() if found != sums[name]]
     if damaged or set(files) != {"state.safetensors", "progress.json"}:
         return f"it is damaged ({', '.join(damaged) or 'wrong files'})"
-    return Checkpoint(folder, Progress(**json.loads(files["progress.json"])), load(files["state.safetensors"]))
+    return decode(folder, files)
 
 
 def prune(store: Store, keep: int, best_step: int) -> None:

@@ -1,5 +1,6 @@
 """A stage from config to artifact: inputs, merge, workers under Ray Train, manifest."""
 
+import contextlib
 import json
 import os
 import uuid
@@ -16,6 +17,7 @@ from medtrain.errors import TrainingError
 from medtrain.runtime import RuntimeConfig
 from medtrain.storage import Store
 from medtrain.train import stage as stages
+from medtrain.train.memory import launch as memory
 from medtrain.train.merge import merged
 from medtrain.train.stage import StageConfig
 from medtrain.train.worker import FAILURE, RESULT, Payload, work
@@ -52,7 +54,8 @@ def run_stage(root: Store, config: StageConfig, cluster: RuntimeConfig, policy: 
         adapter_path=adapter_path,
         cpus=cluster.cpus_per_worker,
     )
-    _fit(build, payload, cluster)
+    with memory.kept(payload.submission) if config.checkpoint.memory_every_steps else contextlib.nullcontext():
+        _fit(build, payload, cluster)
     result = json.loads(build.store.read(RESULT))
     build.store.delete("ray")
     model = config.model.model_dump(mode="json")
@@ -80,7 +83,7 @@ def _merge(root: Store, config: StageConfig, tokens: Artifact, policy: Policy) -
 
 
 def _fit(build: Build, payload: Payload, cluster: RuntimeConfig) -> None:
-    """Run the workers; a lost one is replaced, and the group goes on from the last whole checkpoint."""
+    """Run the workers; a lost one is replaced, and the group goes on from the last state in memory or on storage."""
     os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(cluster.worker_start_timeout_s)
     gpu = runtime.wants_gpu(cluster)
     resources: dict[str, float] = {"CPU": cluster.cpus_per_worker, **({"GPU": 1} if gpu else {})}

@@ -6,17 +6,19 @@ from dataclasses import dataclass, replace
 from medtrain.storage import Store
 from medtrain.tracking import Progress as Bar
 from medtrain.tracking import Tracker
-from medtrain.train import checkpoint, validation
+from medtrain.train import validation
 from medtrain.train.checkpoint import Progress
 from medtrain.train.engine import Engine
+from medtrain.train.memory.tier import MemoryTier
 from medtrain.train.optimizer import learning_rate
 from medtrain.train.order import MicroBatch, Plan
+from medtrain.train.saver import Saver
 from medtrain.train.stage import StageConfig
 
 
 @dataclass
 class Run:
-    """All that the loop needs; `tracker` and `bar` are None on every rank but 0."""
+    """All that the loop needs; `saver`, `memory`, `tracker` and `bar` are None on every rank but 0."""
 
     config: StageConfig
     store: Store
@@ -24,8 +26,9 @@ class Run:
     plan: Plan
     held_out: list[tuple[str, MicroBatch]]
     steps: int
-    attempt: int
     progress: Progress
+    saver: Saver | None
+    memory: MemoryTier | None
     tracker: Tracker | None
     bar: Bar | None
 
@@ -42,11 +45,11 @@ def train(run: Run) -> Progress:
         Where the run ended; its last state is in a checkpoint.
 
     Raises:
-        TrainingError: a step has no trained token, or its loss is no number.
+        TrainingError: a step has no trained token, its loss is no number, or its last state cannot be saved.
     """
     config = run.config
     every = config.validation.every_steps or max(1, run.steps // 10)
-    saved = run.progress.step
+    saved, light = run.progress.step, config.checkpoint.memory_every_steps
     while run.progress.step < run.steps and not _given_up(run):
         began = time.perf_counter()
         step = run.progress.step
@@ -61,9 +64,14 @@ def train(run: Run) -> Progress:
         done = run.progress.step
         last = done == run.steps
         improved = bool(run.held_out) and (done % every == 0 or last) and _validate(run)
-        if improved or last or done - saved >= config.checkpoint.every_steps or _given_up(run):
-            _save(run)
-            saved = done
+        durable = improved or last or done - saved >= config.checkpoint.every_steps or _given_up(run)
+        if durable or (light and done % light == 0):
+            _save(run, durable)
+        saved = done if durable else saved
+    if run.saver is not None:
+        run.saver.finish()
+    if run.memory is not None:
+        run.memory.finish()
     return run.progress
 
 
@@ -102,8 +110,10 @@ def _given_up(run: Run) -> bool:
     return patience > 0 and run.progress.stale >= patience
 
 
-def _save(run: Run) -> None:
-    state = run.engine.state()  # collective
-    if run.tracker is not None:
-        checkpoint.write(run.store, run.attempt, run.progress, state)
-        checkpoint.prune(run.store, run.config.checkpoint.keep, run.progress.best_step)
+def _save(run: Run, durable: bool) -> None:
+    """Gather the state once, collectively, and hand it to the tiers; both write behind the training."""
+    state = run.engine.state()
+    if run.saver is not None and durable:
+        run.saver.save(run.progress, state)
+    if run.memory is not None:
+        run.memory.save(run.progress, state)

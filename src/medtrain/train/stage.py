@@ -38,6 +38,8 @@ class CheckpointConfig(Config):
     """Steps between checkpoints."""
     keep: int = knob(2, ge=1)
     """How many of the newest are kept, beside the best."""
+    memory_every_steps: int = knob(4, ge=0)
+    """Steps between the light ones in the memory of two nodes, which a lost worker or node costs; 0 makes none."""
 
 
 class LogConfig(Config):

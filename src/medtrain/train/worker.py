@@ -18,13 +18,14 @@ from medtrain.storage import Store
 from medtrain.tokens.shards import Samples
 from medtrain.tracking import Progress as Bar
 from medtrain.tracking import Tracker
-from medtrain.train import adapter_files, adapters, checkpoint, show, validation
+from medtrain.train import adapter_files, adapters, checkpoint, show, tiers, validation
 from medtrain.train.checkpoint import Checkpoint, Progress
 from medtrain.train.engine import Engine, join_group
 from medtrain.train.loop import Run, train
 from medtrain.train.loss import LossModule
 from medtrain.train.model import load_base
 from medtrain.train.order import Plan
+from medtrain.train.saver import Saver
 from medtrain.train.stage import StageConfig
 from medtrain.train.state import set_weights
 
@@ -85,7 +86,7 @@ def _open(job: Payload, store: Store) -> tuple[Run, Any]:
     plan = Plan(rows, samples.lengths[rows], config.batch, seed=config.seed, epochs=config.epochs)
     steps = min(plan.steps, config.max_steps or plan.steps)
     attempt = checkpoint.claim_attempt(store) if leader else 0
-    found = checkpoint.latest(store)
+    found = tiers.last_state(store, job.submission, config)
     model = load_base(job.base_path, config.model, device, config.batch.layout)
     model = adapters.attach(model, config.adapter, config.seed)
     if job.adapter_path:
@@ -107,8 +108,9 @@ def _open(job: Payload, store: Store) -> tuple[Run, Any]:
         plan=plan,
         held_out=validation.micro_batches(samples, held_out, config.batch),
         steps=steps,
-        attempt=attempt,
         progress=progress,
+        saver=Saver(store, attempt, config.checkpoint.keep) if leader else None,
+        memory=tiers.memory_tier(job.submission, attempt, config.checkpoint),
         tracker=Tracker(store.local("log"), progress.step) if leader else None,
         bar=Bar(config.name, steps, done=progress.step, unit="step", every_s=config.log.every_s) if leader else None,
     )

@@ -1,0 +1,56 @@
+"""What one node keeps of a run, as bytes; knows neither Ray nor PyTorch, so that its process stays small."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+KEPT = 2
+"""States that a holder keeps: a second one, because the newest may be refused when it is read back."""
+
+Files = tuple[dict[str, bytes], dict[str, str]]
+"""A checkpoint's files and their SHA-256, by name."""
+
+
+@dataclass(frozen=True, order=True)
+class Offer:
+    """A state that a holder has; compared by step, then attempt."""
+
+    step: int
+    attempt: int
+    best_step: int
+    """The step whose weights a resumed run may be asked for at its end; they lie in a durable checkpoint."""
+
+
+class Holder:
+    """The last states of one run on one node; a state of an attempt that was given up is refused."""
+
+    def __init__(self) -> None:
+        self._kept: dict[Offer, Files] = {}
+        self._attempt = 0
+
+    def put(self, offer: Offer, files: Files) -> bool:
+        """Keep a state and forget all but the newest two; whether it was kept."""
+        if offer.attempt < self._attempt:
+            return False
+        self._attempt = offer.attempt
+        self._kept[offer] = files
+        for old in sorted(self._kept, key=lambda kept: (kept.attempt, kept.step))[:-KEPT]:
+            del self._kept[old]
+        return True
+
+    def offers(self) -> list[Offer]:
+        """What is here."""
+        return sorted(self._kept)
+
+    def get(self, offer: Offer) -> Files | None:
+        """A state, None if it was forgotten."""
+        return self._kept.get(offer)
+
+
+def usable(offers: Sequence[Offer], durable: Collection[int], needs_best: bool) -> Offer | None:
+    """The newest offer, if it is beyond every durable checkpoint.
+
+    Where the best step's weights will be asked for, they must be durable: a kill may have come before they were.
+    """
+    whole = [offer for offer in offers if not needs_best or offer.best_step == 0 or offer.best_step in durable]
+    newest = max(whole, default=None)
+    return newest if newest is not None and newest.step > max(durable, default=0) else None

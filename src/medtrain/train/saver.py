@@ -1,0 +1,71 @@
+"""Checkpoints written behind the training: the state is on the host already, a thread writes it, one at a time."""
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from medtrain.errors import TrainingError
+from medtrain.storage import Store
+from medtrain.train import checkpoint
+from medtrain.train.checkpoint import Progress
+from medtrain.train.state import State
+
+
+class Saver:
+    """The one writer of a run's checkpoints, on rank 0.
+
+    Storage that refuses (a full disk) does not end the run: it is said, the partial files are taken away, the last
+    whole checkpoint stays, and the next interval tries again.
+
+    Args:
+        store: the run's folder.
+        attempt: this attempt's number, which fences out a writer from before.
+        keep: how many of the newest checkpoints are kept, beside the best.
+        say: where warnings go.
+    """
+
+    def __init__(self, store: Store, attempt: int, keep: int, say: Any = print):
+        self._store, self._attempt, self._keep, self._say = store, attempt, keep, say
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._running: Future[str] | None = None
+        self._refused = ""
+
+    def save(self, progress: Progress, state: State) -> None:
+        """Begin to write a checkpoint; waits where the one before is still being written. `state` must not change.
+
+        Raises:
+            TrainingError: the one before could not be made: this attempt was given up, or storage reads back otherwise.
+        """
+        self._wait()
+        self._running = self._thread.submit(self._write, progress, state)
+
+    def finish(self) -> None:
+        """Wait for the last checkpoint.
+
+        Raises:
+            TrainingError: as in `save`, and where storage refused the last one.
+        """
+        self._wait()
+        self._thread.shutdown()
+        if self._refused:
+            raise TrainingError(f"{self._refused}; free space or mend it and submit the job again")
+
+    def _wait(self) -> None:
+        if self._running is not None:
+            running, self._running = self._running, None
+            self._refused = running.result()
+
+    def _write(self, progress: Progress, state: State) -> str:
+        """Write and prune; why storage refused, or nothing."""
+        try:
+            checkpoint.write(self._store, self._attempt, progress, state)
+            checkpoint.prune(self._store, self._keep, progress.best_step)
+        except OSError as error:
+            checkpoint.discard(self._store, self._attempt, progress.step)
+            last = checkpoint.last_whole_step(self._store)
+            refused = (
+                f"checkpoint of step {progress.step}: {self._store.root} refuses ({error.strerror or error}); "
+                f"the last whole one is {'step ' + str(last) if last else 'none'}"
+            )
+            self._say(f"{refused}; training goes on, the next interval tries again", flush=True)
+            return refused
+        return ""

@@ -1,0 +1,68 @@
+"""Which state a run goes on from, and where its light ones go: rank 0 decides, so that all ranks agree; collective."""
+
+from typing import Any
+
+import torch.distributed as dist
+
+from medtrain import runtime
+from medtrain.storage import Store
+from medtrain.train import checkpoint
+from medtrain.train.checkpoint import Checkpoint
+from medtrain.train.memory import launch as memory
+from medtrain.train.memory.holder import usable
+from medtrain.train.memory.tier import MemoryTier, opened
+from medtrain.train.stage import CheckpointConfig, StageConfig
+
+
+def last_state(store: Store, submission: str, config: StageConfig) -> Checkpoint | None:
+    """The newest state there is: in the memory of nodes if it is beyond the storage, else the last whole checkpoint."""
+    leader = runtime.rank() == 0
+    chosen = _from_leader(_in_memory(store, submission, config) if leader else None)
+    if chosen is not None:
+        offer, holder = chosen
+        found = opened(offer, memory.fetch(offer, holder))
+        faults = [fault for fault in _from_all(found if isinstance(found, str) else None) if fault]
+        if isinstance(found, Checkpoint) and not faults:
+            return found
+        if leader:
+            print(f"memory tier: step {offer.step} is passed over: {faults[0]}; taking storage", flush=True)
+    last = checkpoint.latest(store) if leader else None
+    path = _from_leader(last.path if last is not None else None)
+    if path is None or last is not None:
+        return last
+    read = checkpoint.read(store, path)
+    if isinstance(read, str):
+        raise OSError(f"checkpoint {path} is whole on rank 0, and rank {runtime.rank()} finds that {read}")
+    return read
+
+
+def memory_tier(submission: str, attempt: int, config: CheckpointConfig) -> MemoryTier | None:
+    """Rank 0's way to the holders of its node and of the next one; None on other ranks and where the tier is off."""
+    if not config.memory_every_steps:
+        return None
+    own = memory.this_node()
+    nodes = _from_all(own)
+    return MemoryTier(attempt, memory.sender(submission, nodes, own)) if runtime.rank() == 0 else None
+
+
+def _in_memory(store: Store, submission: str, config: StageConfig) -> Any:
+    """The (offer, holder) that beats the storage, if there is one."""
+    if not config.checkpoint.memory_every_steps:
+        return None
+    offers = dict(memory.offers(submission))
+    best = usable(list(offers), checkpoint.whole_steps(store), config.validation.keep == "best")
+    return None if best is None else (best, offers[best])
+
+
+def _from_leader(value: Any) -> Any:
+    """Rank 0's value, on every rank."""
+    box = [value]
+    dist.broadcast_object_list(box)
+    return box[0]
+
+
+def _from_all(value: Any) -> list[Any]:
+    """Every rank's value, on every rank."""
+    values: list[Any] = [None] * runtime.world_size()
+    dist.all_gather_object(values, value)
+    return values

@@ -1,0 +1,104 @@
+"""Checkpoints behind the training: written while it goes on, one at a time; a full disk is said and survived."""
+
+import errno
+import threading
+from typing import Any
+
+import pytest
+import torch
+
+from medtrain.errors import TrainingError
+from medtrain.storage import Store
+from medtrain.train import checkpoint
+from medtrain.train.checkpoint import Progress
+from medtrain.train.saver import Saver
+
+
+def state(value: float) -> dict[str, torch.Tensor]:
+    return {"weight/a": torch.full((3, 2), value)}
+
+
+def fresh(store: Store, said: list[str] | None = None) -> Saver:
+    """A saver of a new attempt."""
+
+    def say(text: str, flush: bool = False) -> None:
+        (said if said is not None else []).append(text)
+
+    return Saver(store, checkpoint.claim_attempt(store), 2, say)
+
+
+def refusing(monkeypatch: pytest.MonkeyPatch, steps: set[int]) -> None:
+    """Storage that is full while the checkpoints of these steps are written."""
+    original = Store.write
+
+    def write(self: Store, path: str, content: bytes) -> None:
+        if any(path.startswith(f"checkpoints/step-{step:08d}") for step in steps) and "progress" in path:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        original(self, path, content)
+
+    monkeypatch.setattr(Store, "write", write)
+
+
+def test_saving_does_not_hold_the_training_up(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate, begun, original = threading.Event(), threading.Event(), Store.write
+
+    def write(self: Store, path: str, content: bytes) -> None:
+        if path.startswith("checkpoints"):
+            begun.set()
+            assert gate.wait(10)
+        original(self, path, content)
+
+    saver = fresh(store)
+    monkeypatch.setattr(Store, "write", write)
+    saver.save(Progress(step=1), state(1))  # returns although the write cannot end
+    assert begun.wait(10) and checkpoint.last_whole_step(store) == 0
+    second = threading.Thread(target=saver.save, args=(Progress(step=2), state(2)))
+    second.start()
+    second.join(0.2)
+    assert second.is_alive(), "two checkpoints are written at once"
+    gate.set()
+    second.join(10)
+    saver.finish()
+    found = checkpoint.latest(store)
+    assert found is not None and found.progress.step == 2 and float(found.state["weight/a"][0, 0]) == 2
+
+
+def test_old_ones_are_pruned(store: Store) -> None:
+    saver = fresh(store)
+    for step in (1, 2, 3, 4):
+        saver.save(Progress(step=step, best_step=1), state(step))
+    saver.finish()
+    assert [int(name[5:13]) for name in store.folders(checkpoint.FOLDER)] == [1, 3, 4]
+
+
+def test_a_full_disk_is_said_and_the_next_interval_tries_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    saver = fresh(store, said)
+    refusing(monkeypatch, {20})
+    for step in (10, 20):
+        saver.save(Progress(step=step), state(step))
+    saver.save(Progress(step=30), state(30))
+    saver.finish()
+    assert len(said) == 1 and "step 20" in said[0] and "No space left" in said[0] and "is step 10" in said[0]
+    assert [int(name[5:13]) for name in store.folders(checkpoint.FOLDER)] == [10, 30]
+
+
+def test_a_last_state_that_cannot_be_saved_is_an_error(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    saver = fresh(store, [])
+    refusing(monkeypatch, {20})
+    saver.save(Progress(step=10), state(10))
+    saver.save(Progress(step=20), state(20))
+    with pytest.raises(TrainingError, match=r"step 20: .*No space left.*is step 10; free space"):
+        saver.finish()
+    found = checkpoint.latest(store)
+    assert found is not None and found.progress.step == 10
+
+
+@pytest.mark.parametrize("how", ["save", "finish"])
+def test_an_attempt_that_was_given_up_hears_of_it(store: Store, how: str) -> None:
+    saver = fresh(store)
+    checkpoint.claim_attempt(store)
+    saver.save(Progress(step=1), state(1))
+    call: Any = saver.finish if how == "finish" else lambda: saver.save(Progress(step=2), state(2))
+    with pytest.raises(TrainingError, match="given up"):
+        call()
