@@ -1,15 +1,19 @@
 """The loop in one process: what it logs, when it saves, when it stops, and that it goes on where it was."""
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from medtrain.artifacts import locate
+from medtrain.errors import TrainingError
 from medtrain.storage import Store
-from medtrain.tokens.shards import Samples
+from medtrain.tokens.shards import Sample, Samples
 from medtrain.tracking import Tracker
 from medtrain.train import adapters, checkpoint, validation
 from medtrain.train.checkpoint import Checkpoint, Progress
@@ -17,6 +21,7 @@ from medtrain.train.engine import Engine
 from medtrain.train.loop import Run, train
 from medtrain.train.loss import LossModule
 from medtrain.train.model import load_base
+from medtrain.train.optimizer import learning_rate
 from medtrain.train.order import Plan
 from medtrain.train.saver import Saver
 from medtrain.train.stage import StageConfig
@@ -25,25 +30,61 @@ from medtrain.train.state import set_weights
 pytestmark = pytest.mark.usefixtures("group_of_one")
 
 
-def opened(made: Store, run: Path, found: Checkpoint | None = None, **settings: Any) -> Run:
+POISON = 300
+"""A token that no made sample has."""
+
+
+class Poisoned(Samples):
+    """Samples of which some begin with the poison."""
+
+    poisoned: frozenset[str] = frozenset()
+
+    def __getitem__(self, row: int) -> Sample:
+        sample = super().__getitem__(row)
+        if sample.id not in self.poisoned:
+            return sample
+        return replace(sample, input_ids=np.concatenate([[POISON], sample.input_ids[1:]]).astype(np.int32))
+
+
+def poisonous(model: Any) -> None:
+    """Make the poison's embedding no number."""
+
+    def spoil(module: Any, inputs: tuple[torch.Tensor], output: torch.Tensor) -> torch.Tensor:
+        return output.masked_fill((inputs[0] == POISON).unsqueeze(-1), float("nan"))
+
+    model.get_input_embeddings().register_forward_hook(spoil)
+
+
+def opened(
+    made: Store, run: Path, found: Checkpoint | None = None, *, poisoned: Sequence[str] = (), **settings: Any
+) -> Run:
     """A run over the made artifacts in fp32 on one worker, fresh or from a checkpoint."""
     content = {"name": "x", "stage": 1, "tokens": "tiny", "epochs": 2, "model": {"precision": "fp32"}}
     config = StageConfig.model_validate({**content, "batch": {"size": 16}, "adapter": {"rank": 4}, **settings})
-    samples = Samples.open(locate(made, "tokens", "tiny"))
+    samples = Poisoned.open(locate(made, "tokens", "tiny"))
+    samples.poisoned = frozenset(poisoned)
     rows = samples.select("train")
-    base = load_base(str(made.local("bases/tiny")), config.model, torch.device("cpu"), config.batch.layout)
-    model = adapters.attach(base, config.adapter, config.seed)
-    if found is not None:
-        set_weights(LossModule(model), found.state)
-    engine = Engine(model, samples, batch=config.batch, optimizer=config.optimizer, engine=config.engine, pad_id=3)
-    if found is not None:
-        engine.set_moments(found.state, found.progress.step)
+
+    def open_engine(state: Checkpoint | None) -> Engine:
+        base = load_base(str(made.local("bases/tiny")), config.model, torch.device("cpu"), config.batch.layout)
+        poisonous(base)
+        model = adapters.attach(base, config.adapter, config.seed)
+        if state is not None:
+            set_weights(LossModule(model), state.state)
+        engine = Engine(model, samples, batch=config.batch, optimizer=config.optimizer, engine=config.engine, pad_id=3)
+        if state is not None:
+            engine.set_moments(state.state, state.progress.updates)
+        return engine
+
     plan = Plan(rows, samples.lengths[rows], config.batch, seed=config.seed, epochs=config.epochs)
     store = Store(str(run))
     return Run(
         config=config,
         store=store,
-        engine=engine,
+        name_of=samples.ids.__getitem__,
+        open_engine=open_engine,
+        engine=open_engine(found),
+        kept=found,
         plan=plan,
         held_out=validation.micro_batches(samples, samples.select("validation"), config.batch),
         steps=plan.steps,
@@ -100,3 +141,60 @@ def test_a_run_gone_on_with_is_the_run(made: Store, tmp_path: Path) -> None:
         {line["step"]: line["loss"] for line in logged(tmp_path / n) if "loss" in line} for n in ("again", "whole")
     )
     assert ours == {step: loss for step, loss in theirs.items() if step > 3}
+
+
+def in_step(run: Run, step: int) -> list[str]:
+    """The samples of a step."""
+    return [run.name_of(row) for micro in run.plan.at(step) for row in micro.rows]
+
+
+def test_trouble_stops_the_run_and_names_the_samples(made: Store, tmp_path: Path) -> None:
+    calm = opened(made, tmp_path / "calm")
+    ids = in_step(calm, 2)
+    run = opened(made, tmp_path / "run", poisoned=ids[:1], checkpoint={"memory_every_steps": 1})
+    with pytest.raises(TrainingError, match=r"step 3: the loss is nan; its samples are .*" + ids[0]):
+        train(run)
+    kept = run.kept
+    assert kept is not None and kept.progress.step == 2
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_a_skipped_batch_is_as_if_it_were_not_there_at_every_zero_stage(
+    made: Store, tmp_path: Path, stage: int
+) -> None:
+    """Against a loop that leaves the step out, and its optimizer step with it."""
+    settings: dict[str, Any] = {"engine": {"zero_stage": stage}, "checkpoint": {"memory_every_steps": 2}, "epochs": 1}
+    bare = opened(made, tmp_path / "bare", **settings)
+    bad = in_step(bare, 2)[0]
+    for step in (0, 1, 3):
+        bare.engine.step(bare.plan.at(step), learning_rate(bare.config.optimizer, step, bare.steps))
+    wanted = bare.engine.weights()
+    run = opened(made, tmp_path / "run", poisoned=[bad], trouble={"policy": "skip_batch"}, **settings)
+    progress = train(run)
+    assert progress.step == 4 and progress.updates == 3 and progress.rollbacks == 1 and progress.skipped == (2,)
+    assert bad in progress.skipped_ids and len(progress.skipped_ids) == 16
+    assert all(torch.equal(tensor, wanted[name]) for name, tensor in run.engine.weights().items())
+    found = checkpoint.latest(run.store)
+    assert found is not None and found.progress == progress
+
+
+def test_trouble_before_any_state_was_kept_begins_anew(made: Store, tmp_path: Path) -> None:
+    run = opened(
+        made,
+        tmp_path / "run",
+        poisoned=in_step(opened(made, tmp_path / "calm"), 0)[:1],
+        trouble={"policy": "skip_batch"},
+    )
+    progress = train(run)
+    assert progress.skipped[0] == 0 and len(progress.skipped) == 2, "its sample is in both epochs"
+    assert progress.step == 8 and np.isfinite(progress.first_loss)
+
+
+def test_a_run_that_keeps_going_back_ends(made: Store, tmp_path: Path) -> None:
+    calm = opened(made, tmp_path / "calm")
+    bad = [in_step(calm, step)[0] for step in range(4)]
+    settings: dict[str, Any] = {"checkpoint": {"memory_every_steps": 1}, "trouble": {"policy": "skip_batch"}}
+    with pytest.raises(TrainingError, match=r"step 4: the loss is nan, after 3 rollback\(s\)"):
+        train(opened(made, tmp_path / "run", poisoned=bad, **settings))
+    with pytest.raises(TrainingError, match=r"step 3: the loss is nan, after 3 rollback\(s\)"):
+        train(opened(made, tmp_path / "low", poisoned=bad[2:3], trouble={"policy": "lower_lr"}))

@@ -25,7 +25,7 @@ class Progress:
     """Where a run stands, beside its tensors."""
 
     step: int
-    """Optimizer steps made."""
+    """Steps of the plan that are done."""
     best_step: int = 0
     """The step with the lowest validation loss so far, 0 before the first validation."""
     best_loss: float = float("inf")
@@ -38,6 +38,21 @@ class Progress:
     last_loss: float = float("nan")
     trained_tokens: int = 0
     """Tokens trained so far, over all steps."""
+    recent: tuple[float, ...] = ()
+    """The last losses, by which a spike is judged."""
+    rollbacks: int = 0
+    """How often the run has gone back after trouble."""
+    skipped: tuple[int, ...] = ()
+    """Steps (from 0) whose batch is left out."""
+    skipped_ids: tuple[str, ...] = ()
+    """The samples of those batches."""
+    rate_scale: float = 1.0
+    """What the learning rate is multiplied with."""
+
+    @property
+    def updates(self) -> int:
+        """Optimizer steps that changed the weights."""
+        return self.step - sum(step < self.step for step in self.skipped)
 
 
 @dataclass(frozen=True)
@@ -63,7 +78,9 @@ def encode(progress: Progress, state: State) -> dict[str, bytes]:
 
 def decode(path: str, files: dict[str, bytes]) -> Checkpoint:
     """The checkpoint that whole files hold."""
-    return Checkpoint(path, Progress(**json.loads(files["progress.json"])), load(files["state.safetensors"]))
+    content: dict[str, Any] = json.loads(files["progress.json"])
+    content |= {name: tuple(value) for name, value in content.items() if isinstance(value, list)}
+    return Checkpoint(path, Progress(**content), load(files["state.safetensors"]))
 
 
 def digests(files: dict[str, bytes]) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """One optimizer step under DeepSpeed: exact token normalisation, our own accumulation, seeds by micro-batch."""
 
+import gc
 from collections.abc import Sequence
 
 import torch
@@ -77,7 +78,7 @@ class Engine:
             `loss` (nats a token), `tokens`, `trained_tokens`, `gradient_norm` (before clipping).
 
         Raises:
-            TrainingError: the batch trains no token, or its loss is no number.
+            TrainingError: the batch trains no token.
         """
         trained = sum(int(self._samples.trained_tokens[row]) for micro in micro_batches for row in micro.rows)
         if trained == 0:
@@ -97,8 +98,6 @@ class Engine:
         if self._world_size > 1:
             dist.all_reduce(total)
         loss = float(total) / trained
-        if loss != loss:
-            raise TrainingError(f"the loss is {loss}: lower optimizer.learning_rate, or look at the last samples' ids")
         tokens = sum(int(self._samples.lengths[row]) for micro in micro_batches for row in micro.rows)
         norm = self.deepspeed.get_global_grad_norm() if norm is None else norm
         return {"loss": loss, "tokens": tokens, "trained_tokens": trained, "gradient_norm": float(norm)}
@@ -126,6 +125,14 @@ class Engine:
         if self._world_size > 1:
             dist.all_reduce(found)
         return [(float(loss), int(tokens)) for loss, tokens in found.tolist()]
+
+    def release(self) -> None:
+        """Give the memory back; the engine is of no use after it."""
+        self.deepspeed.destroy()
+        del self.deepspeed
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
     def _forward(self, micro: order.MicroBatch | None) -> torch.Tensor:
         torch.manual_seed(0 if micro is None else micro.seed)

@@ -1,13 +1,15 @@
 """The training loop, on one page: one optimizer step after another, with validation and checkpoints between."""
 
+import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from medtrain.storage import Store
 from medtrain.tracking import Progress as Bar
 from medtrain.tracking import Tracker
-from medtrain.train import validation
-from medtrain.train.checkpoint import Progress
+from medtrain.train import trouble, validation
+from medtrain.train.checkpoint import Checkpoint, Progress
 from medtrain.train.engine import Engine
 from medtrain.train.memory.tier import MemoryTier
 from medtrain.train.optimizer import learning_rate
@@ -22,7 +24,13 @@ class Run:
 
     config: StageConfig
     store: Store
+    name_of: Callable[[int], str]
+    """A row's sample id."""
+    open_engine: Callable[[Checkpoint | None], Engine]
+    """An engine in the state of a checkpoint, or as the run began."""
     engine: Engine
+    kept: Checkpoint | None
+    """The last state that was gathered, to go back to after trouble."""
     plan: Plan
     held_out: list[tuple[str, MicroBatch]]
     steps: int
@@ -45,22 +53,15 @@ def train(run: Run) -> Progress:
         Where the run ended; its last state is in a checkpoint.
 
     Raises:
-        TrainingError: a step has no trained token, its loss is no number, or its last state cannot be saved.
+        TrainingError: a step has no trained token, trouble that the policy does not mend, or the last state cannot be
+            saved.
     """
     config = run.config
     every = config.validation.every_steps or max(1, run.steps // 10)
     saved, light = run.progress.step, config.checkpoint.memory_every_steps
     while run.progress.step < run.steps and not _given_up(run):
-        began = time.perf_counter()
-        step = run.progress.step
-        rate = learning_rate(config.optimizer, step, run.steps)
-        metrics = run.engine.step(run.plan.at(step), rate)
-        run.progress = _after_step(run.progress, metrics)
-        elapsed_s = time.perf_counter() - began
-        epoch = run.plan.position(step)[0]
-        run.log({**metrics, "learning_rate": rate, "epoch": epoch, "tokens_per_s": metrics["tokens"] / elapsed_s})
-        if run.bar is not None:
-            run.bar.advance(note=f"loss {metrics['loss']:.4f}, {metrics['tokens'] / elapsed_s:,.0f} tokens/s")
+        if not _step(run):
+            continue
         done = run.progress.step
         last = done == run.steps
         improved = bool(run.held_out) and (done % every == 0 or last) and _validate(run)
@@ -75,16 +76,51 @@ def train(run: Run) -> Progress:
     return run.progress
 
 
+def _step(run: Run) -> bool:
+    """One step of the plan; False where it was trouble and the run went back."""
+    now, began = run.progress, time.perf_counter()
+    epoch = run.plan.position(now.step)[0]
+    if now.step in now.skipped:
+        run.progress = replace(now, step=now.step + 1)
+        return True
+    micro_batches = run.plan.at(now.step)
+    rate = now.rate_scale * learning_rate(run.config.optimizer, now.step, run.steps)
+    metrics = run.engine.step(micro_batches, rate)
+    why = trouble.found(run.config.trouble, metrics, now.recent)
+    if why:
+        _go_back(run, why, [run.name_of(row) for micro in micro_batches for row in micro.rows])
+        return False
+    run.progress = _after_step(now, metrics)
+    tokens_per_s = metrics["tokens"] / (time.perf_counter() - began)
+    run.log({**metrics, "learning_rate": rate, "epoch": epoch, "tokens_per_s": tokens_per_s})
+    if run.bar is not None:
+        run.bar.advance(note=f"loss {metrics['loss']:.4f}, {tokens_per_s:,.0f} tokens/s")
+    return True
+
+
 def _after_step(progress: Progress, metrics: dict[str, float]) -> Progress:
     step, loss = progress.step + 1, metrics["loss"]
     return replace(
         progress,
         step=step,
-        first_loss=loss if step == 1 else progress.first_loss,
+        first_loss=loss if math.isnan(progress.first_loss) else progress.first_loss,
         last_loss=loss,
         below_one_step=progress.below_one_step or (step if loss < 1 else 0),
         trained_tokens=progress.trained_tokens + int(metrics["trained_tokens"]),
+        recent=(*progress.recent, loss)[-trouble.WINDOW :],
     )
+
+
+def _go_back(run: Run, why: str, ids: list[str]) -> None:
+    """Rebuild the engine from the last state that this process gathered, and go on as the policy says."""
+    now, kept = run.progress, run.kept
+    run.progress = trouble.answer(run.config.trouble, now, kept.progress if kept else Progress(step=0), why, ids)
+    run.engine.release()
+    run.engine = run.open_engine(kept)
+    if run.bar is not None:
+        run.bar.done = run.progress.step
+        what = "its batch is left out" if run.progress.skipped != now.skipped else "at half the learning rate"
+        print(f"step {now.step + 1}: {why}; back to step {run.progress.step}, {what}: {', '.join(ids)}", flush=True)
 
 
 def _validate(run: Run) -> bool:
@@ -112,8 +148,10 @@ def _given_up(run: Run) -> bool:
 
 def _save(run: Run, durable: bool) -> None:
     """Gather the state once, collectively, and hand it to the tiers; both write behind the training."""
-    state = run.engine.state()
+    if run.progress.updates == 0:  # every batch so far was left out
+        return
+    run.kept = Checkpoint("this process", run.progress, run.engine.state())
     if run.saver is not None and durable:
-        run.saver.save(run.progress, state)
+        run.saver.save(run.progress, run.kept.state)
     if run.memory is not None:
-        run.memory.save(run.progress, state)
+        run.memory.save(run.progress, run.kept.state)

@@ -16,6 +16,7 @@ from medtrain.train.model import ModelConfig
 from medtrain.train.optimizer import OptimizerConfig
 from medtrain.train.order import BatchConfig
 from medtrain.train.recipe import fill
+from medtrain.train.trouble import TroubleConfig
 
 
 class ValidationConfig(Config):
@@ -83,6 +84,7 @@ class StageConfig(Config):
     optimizer: OptimizerConfig = OptimizerConfig()
     engine: EngineConfig = EngineConfig()
     validation: ValidationConfig = ValidationConfig()
+    trouble: TroubleConfig = TroubleConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     log: LogConfig = LogConfig()
 

@@ -1,10 +1,11 @@
 """What a Ray Train worker does: join the group, open the model and the shards, restore, train, save the adapter."""
 
 import json
+import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import ray.train
 import ray.train.torch
 import torch
@@ -87,16 +88,10 @@ def _open(job: Payload, store: Store) -> tuple[Run, Any]:
     steps = min(plan.steps, config.max_steps or plan.steps)
     attempt = checkpoint.claim_attempt(store) if leader else 0
     found = tiers.last_state(store, job.submission, config)
-    model = load_base(job.base_path, config.model, device, config.batch.layout)
-    model = adapters.attach(model, config.adapter, config.seed)
-    if job.adapter_path:
-        adapter_files.read_into(model, Path(job.adapter_path))
-    if found is not None:
-        set_weights(LossModule(model), found.state)
-    pad_id = tokenizer.pad_token_id
-    engine = Engine(model, samples, batch=config.batch, optimizer=config.optimizer, engine=config.engine, pad_id=pad_id)
-    if found is not None:
-        engine.set_moments(found.state, found.progress.step)
+
+    def open_engine(state: Checkpoint | None) -> Engine:
+        return _engine(job, samples, device, tokenizer.pad_token_id, state)
+
     progress = found.progress if found is not None else Progress(step=0)
     held_out = validation.choose_rows(
         samples, samples.select("validation", config.categories), config.validation.max_rows
@@ -104,7 +99,10 @@ def _open(job: Payload, store: Store) -> tuple[Run, Any]:
     run = Run(
         config=config,
         store=store,
-        engine=engine,
+        name_of=samples.ids.__getitem__,
+        open_engine=open_engine,
+        engine=open_engine(found),
+        kept=found,
         plan=plan,
         held_out=validation.micro_batches(samples, held_out, config.batch),
         steps=steps,
@@ -117,6 +115,21 @@ def _open(job: Payload, store: Store) -> tuple[Run, Any]:
     if leader:
         _announce(run, rows, samples, tokenizer, found)
     return run, tokenizer
+
+
+def _engine(job: Payload, samples: Samples, device: torch.device, pad_id: int, found: Checkpoint | None) -> Engine:
+    """The model with its adapter under DeepSpeed: fresh, or in the state of a checkpoint."""
+    config = job.stage
+    model = load_base(job.base_path, config.model, device, config.batch.layout)
+    model = adapters.attach(model, config.adapter, config.seed)
+    if job.adapter_path:
+        adapter_files.read_into(model, Path(job.adapter_path))
+    if found is not None:
+        set_weights(LossModule(model), found.state)
+    engine = Engine(model, samples, batch=config.batch, optimizer=config.optimizer, engine=config.engine, pad_id=pad_id)
+    if found is not None:
+        engine.set_moments(found.state, found.progress.updates)
+    return engine
 
 
 def _announce(run: Run, rows: Any, samples: Samples, tokenizer: Any, found: Checkpoint | None) -> None:
@@ -148,15 +161,12 @@ def _finish(run: Run, tokenizer: Any, progress: Progress) -> None:
     adapter_files.write(run.store, "adapter", run.engine.deepspeed.module.model, weights)
     tokenizer.save_pretrained(run.store.local("adapter"))
     kept = progress.best_step if run.config.validation.keep == "best" and progress.best_step else progress.step
-    numbers = {name: value for name, value in vars_of(progress).items() if np.isfinite(value)}
-    result = {**numbers, "kept_step": kept, "planned_steps": run.steps}
+    numbers = {name: value for name, value in asdict(progress).items() if not isinstance(value, tuple)}
+    finite = {name: value for name, value in numbers.items() if math.isfinite(value)}
+    skipped = {"skipped_ids": list(progress.skipped_ids)} if progress.skipped_ids else {}
+    result = {**finite, **skipped, "kept_step": kept, "planned_steps": run.steps}
     run.store.write(RESULT, json.dumps(result).encode())
     run.tracker.close()
-
-
-def vars_of(progress: Progress) -> dict[str, float]:
-    """A progress as plain numbers."""
-    return {name: getattr(progress, name) for name in progress.__dataclass_fields__}
 
 
 def _best_weights(store: Store, step: int) -> dict[str, torch.Tensor]:
