@@ -7,6 +7,8 @@ import tempfile
 import uuid
 from pathlib import Path
 
+from pydantic import model_validator
+
 import medtrain
 from medtrain import plugins
 from medtrain.config import Config, knob
@@ -14,6 +16,17 @@ from medtrain.errors import ConfigError
 from medtrain.storage import Store
 
 PACKAGES = ("ray", "torch", "transformers", "peft", "bitsandbytes", "deepspeed", "pyarrow")
+
+
+class ElasticConfig(Config):
+    """Training on fewer workers when nodes are lost, and on more when they come back."""
+
+    min_workers: int | None = knob(None, ge=1)
+    """The fewest workers to go on with; null always waits for `runtime.workers`."""
+    grow_every_s: float = knob(60.0, gt=0)
+    """How often a run may start anew on more workers."""
+    start_timeout_s: int = knob(15, ge=1)
+    """How long to wait for workers that a lost node cannot give any more."""
 
 
 class RuntimeConfig(Config):
@@ -27,8 +40,15 @@ class RuntimeConfig(Config):
     """One GPU for each worker; null takes GPUs where the cluster has any."""
     max_failures: int = knob(3, ge=-1)
     """How often a lost worker or node is replaced before the job gives up; -1 is without end."""
-    worker_start_timeout_s: int = knob(60, ge=1)
-    """How long to wait for workers that a lost node cannot give any more."""
+    elastic: ElasticConfig = ElasticConfig()
+    collective_timeout_s: int = knob(600, ge=1)
+    """A collective that takes longer has hung: the group is started again."""
+
+    @model_validator(mode="after")
+    def _range(self) -> "RuntimeConfig":
+        if (self.elastic.min_workers or 1) > self.workers:
+            raise ValueError(f"elastic.min_workers={self.elastic.min_workers}: at most runtime.workers={self.workers}")
+        return self
 
 
 def connect() -> None:

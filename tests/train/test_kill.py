@@ -1,4 +1,4 @@
-"""A stage whose worker and whose driver are killed with SIGKILL ends with the very adapter of an undisturbed run."""
+"""A stage whose workers get SIGKILL and SIGTERM and whose driver is killed ends with an undisturbed run's adapter."""
 
 import json
 import os
@@ -26,7 +26,7 @@ CONFIG = {
         "name": "run",
         "stage": 1,
         "tokens": "tiny",
-        "epochs": 10,
+        "epochs": 11,
         "adapter": {"kind": "lora", "rank": 4, "dropout": 0.1},
         "batch": {"size": 16, "micro_tokens": 64},
         "optimizer": {"learning_rate": 1e-3},
@@ -91,8 +91,15 @@ def _wait_for_step(run: Path, step: int, driver: "subprocess.Popen[bytes]") -> i
     pytest.fail(f"step {step} was not reached")
 
 
+def _youngest(processes: list[psutil.Process]) -> psutil.Process:
+    """The one started last: an earlier group's workers may still be ending."""
+    return max(processes, key=lambda process: process.create_time())
+
+
 @pytest.mark.timeout(600)
-def test_killed_worker_and_killed_driver_change_nothing(made: Store, head: Head, tmp_path: Path) -> None:
+def test_killed_and_terminated_workers_and_a_killed_driver_change_nothing(
+    made: Store, head: Head, tmp_path: Path
+) -> None:
     root = made.local()
     config = tmp_path / "killed.yaml"
     config.write_text(yaml.safe_dump(CONFIG))
@@ -100,14 +107,17 @@ def test_killed_worker_and_killed_driver_change_nothing(made: Store, head: Head,
     run = root / "stage1" / "run"
     reached = _wait_for_step(run, 8, driver)
     head.train_workers()[0].send_signal(signal.SIGKILL)
-    _wait_for_step(run, 20, driver)
+    _wait_for_step(run, 16, driver)
+    _youngest(head.train_workers()).terminate()
+    _wait_for_step(run, 28, driver)
     driver.send_signal(signal.SIGKILL)
     driver.wait()
     assert not (run / "manifest.json").exists()
     assert _start(head.address, str(root), config).wait(180) == 0
     log = config.with_suffix(".log").read_text()
     resumed = [(int(step), where) for step, where in re.findall(r"resumed at step (\d+) from (\w+)", log)]
-    assert [where for _, where in dict.fromkeys(resumed)] == ["memory", "checkpoints"], log[-3000:]
+    assert [where for _, where in dict.fromkeys(resumed)] == ["memory", "checkpoints", "checkpoints"], log[-3000:]
+    assert f"SIGTERM: step {resumed[1][0]} is saved" in log, "word to leave costs no step"
     assert reached - resumed[0][0] <= 5, "the memory tier lost more steps than its interval"
 
     undisturbed = tmp_path / "undisturbed.yaml"
@@ -120,4 +130,4 @@ def test_killed_worker_and_killed_driver_change_nothing(made: Store, head: Head,
     steps = [
         json.loads(line)["step"] for line in (run / "log" / "metrics.jsonl").read_text().splitlines() if "loss" in line
     ]
-    assert len({*steps}) == 40
+    assert len({*steps}) == 44

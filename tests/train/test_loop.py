@@ -21,6 +21,7 @@ from medtrain.train.engine import Engine
 from medtrain.train.loop import Run, train
 from medtrain.train.loss import LossModule
 from medtrain.train.model import load_base
+from medtrain.train.notice import Leaving, Notice
 from medtrain.train.optimizer import learning_rate
 from medtrain.train.order import Plan
 from medtrain.train.saver import Saver
@@ -89,6 +90,7 @@ def opened(
         held_out=validation.micro_batches(samples, samples.select("validation"), config.batch),
         steps=plan.steps,
         progress=found.progress if found is not None else Progress(step=0),
+        notice=Notice(),
         saver=Saver(store, checkpoint.claim_attempt(store), config.checkpoint.keep),
         memory=None,
         tracker=Tracker(run / "log", found.progress.step if found is not None else 0),
@@ -198,3 +200,20 @@ def test_a_run_that_keeps_going_back_ends(made: Store, tmp_path: Path) -> None:
         train(opened(made, tmp_path / "run", poisoned=bad, **settings))
     with pytest.raises(TrainingError, match=r"step 3: the loss is nan, after 3 rollback\(s\)"):
         train(opened(made, tmp_path / "low", poisoned=bad[2:3], trouble={"policy": "lower_lr"}))
+
+
+def test_word_to_leave_saves_the_step_and_ends_the_worker(made: Store, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"checkpoint": {"every_steps": 100}, "validation": {"max_rows": 0}}
+    run = opened(made, tmp_path / "run", **settings)
+    asked = iter([None, "soon"])
+    run.notice = Notice(lambda: next(asked))
+    with pytest.raises(Leaving, match="a node is about to go: step 5 is saved"):
+        train(run)
+    found = checkpoint.latest(run.store)
+    assert found is not None and found.progress.step == 5
+    again = opened(made, tmp_path / "run", found, **settings)
+    train(again)
+    whole = opened(made, tmp_path / "whole", **settings)
+    train(whole)
+    wanted = whole.engine.weights()
+    assert all(torch.equal(tensor, wanted[name]) for name, tensor in again.engine.weights().items())

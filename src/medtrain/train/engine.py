@@ -68,14 +68,17 @@ class Engine:
         )
         self._device = next(module.parameters()).device if engine.zero_stage < 3 else self.deepspeed.device
 
-    def step(self, micro_batches: Sequence[order.MicroBatch], learning_rate: float) -> dict[str, float]:
+    def step(
+        self, micro_batches: Sequence[order.MicroBatch], learning_rate: float, *, leaving: bool = False
+    ) -> dict[str, float]:
         """Train one global batch; every rank calls it with the same micro-batches.
 
         The loss is the sum over all trained tokens of the global batch, divided by their number: rank and
         accumulation weigh nothing. DeepSpeed averages gradients over ranks, hence the factor of the world size.
 
         Returns:
-            `loss` (nats a token), `tokens`, `trained_tokens`, `gradient_norm` (before clipping).
+            `loss` (nats a token), `tokens`, `trained_tokens`, `gradient_norm` (before clipping), and `leaving`: how
+            many ranks said that they are, summed together with the loss so that all ranks agree at no cost.
 
         Raises:
             TrainingError: the batch trains no token.
@@ -85,10 +88,10 @@ class Engine:
             ids = [self._samples.ids[row] for micro in micro_batches for row in micro.rows][:5]
             raise TrainingError(f"a step without a trained token (samples {', '.join(ids)}, …): nothing to learn from")
         mine = order.share(micro_batches, self._rank, self._world_size)
-        total = torch.zeros((), dtype=torch.float64, device=self._device)
+        sums = torch.tensor([0.0, float(leaving)], dtype=torch.float64, device=self._device)
         for turn, micro in enumerate(mine):
             loss_sum = self._forward(micro)
-            total += loss_sum.detach().double()
+            sums[0] += loss_sum.detach().double()
             self.deepspeed.set_gradient_accumulation_boundary(turn == len(mine) - 1)
             self.deepspeed.backward(loss_sum * (self._world_size / trained), scale_wrt_gas=False)
         for group in self.deepspeed.optimizer.param_groups:
@@ -96,11 +99,17 @@ class Engine:
         norm = self._plain_gradient_norm() if self.deepspeed.zero_optimization_stage() == 0 else None
         self.deepspeed.step()
         if self._world_size > 1:
-            dist.all_reduce(total)
-        loss = float(total) / trained
+            dist.all_reduce(sums)
+        total, told = sums.tolist()
         tokens = sum(int(self._samples.lengths[row]) for micro in micro_batches for row in micro.rows)
         norm = self.deepspeed.get_global_grad_norm() if norm is None else norm
-        return {"loss": loss, "tokens": tokens, "trained_tokens": trained, "gradient_norm": float(norm)}
+        return {
+            "loss": total / trained,
+            "tokens": tokens,
+            "trained_tokens": trained,
+            "gradient_norm": float(norm),
+            "leaving": told,
+        }
 
     def _plain_gradient_norm(self) -> float:
         """The norm at stage 0, where DeepSpeed clips without keeping it; gradients are reduced at the boundary."""

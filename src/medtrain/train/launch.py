@@ -19,8 +19,26 @@ from medtrain.storage import Store
 from medtrain.train import stage as stages
 from medtrain.train.memory import launch as memory
 from medtrain.train.merge import merged
+from medtrain.train.notice import listen
 from medtrain.train.stage import StageConfig
 from medtrain.train.worker import FAILURE, RESULT, Payload, work
+
+
+class ListeningBackend(TorchConfig().backend_cls):  # type: ignore[misc]
+    """PyTorch's process group, in workers that take SIGTERM as word to leave."""
+
+    def on_start(self, worker_group: Any, backend_config: TorchConfig) -> None:
+        """Called by Ray Train when the workers are there; what it executes runs in their main threads."""
+        super().on_start(worker_group, backend_config)
+        worker_group.execute(listen)
+
+
+class ListeningConfig(TorchConfig):
+    """`TorchConfig` with that backend."""
+
+    @property
+    def backend_cls(self) -> type[ListeningBackend]:
+        return ListeningBackend
 
 
 def run_stage(root: Store, config: StageConfig, cluster: RuntimeConfig, policy: Policy) -> Artifact:
@@ -84,14 +102,20 @@ def _merge(root: Store, config: StageConfig, tokens: Artifact, policy: Policy) -
 
 def _fit(build: Build, payload: Payload, cluster: RuntimeConfig) -> None:
     """Run the workers; a lost one is replaced, and the group goes on from the last state in memory or on storage."""
-    os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(cluster.worker_start_timeout_s)
-    gpu = runtime.wants_gpu(cluster)
+    gpu, elastic = runtime.wants_gpu(cluster), cluster.elastic
+    if elastic.min_workers is not None:
+        os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(elastic.start_timeout_s)
     resources: dict[str, float] = {"CPU": cluster.cpus_per_worker, **({"GPU": 1} if gpu else {})}
     trainer: Any = TorchTrainer(
         work,
         train_loop_config=payload.model_dump(mode="json"),
-        scaling_config=ScalingConfig(num_workers=cluster.workers, use_gpu=gpu, resources_per_worker=resources),
-        torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
+        scaling_config=ScalingConfig(
+            num_workers=cluster.workers if elastic.min_workers is None else (elastic.min_workers, cluster.workers),
+            use_gpu=gpu,
+            resources_per_worker=resources,
+            elastic_resize_monitor_interval_s=elastic.grow_every_s,
+        ),
+        torch_config=ListeningConfig(backend="nccl" if gpu else "gloo", timeout_s=cluster.collective_timeout_s),
         run_config=RunConfig(
             name=payload.submission,
             storage_path=f"{build.store.root}/ray",

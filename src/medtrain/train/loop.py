@@ -12,6 +12,7 @@ from medtrain.train import trouble, validation
 from medtrain.train.checkpoint import Checkpoint, Progress
 from medtrain.train.engine import Engine
 from medtrain.train.memory.tier import MemoryTier
+from medtrain.train.notice import Leaving, Notice
 from medtrain.train.optimizer import learning_rate
 from medtrain.train.order import MicroBatch, Plan
 from medtrain.train.saver import Saver
@@ -35,6 +36,7 @@ class Run:
     held_out: list[tuple[str, MicroBatch]]
     steps: int
     progress: Progress
+    notice: Notice
     saver: Saver | None
     memory: MemoryTier | None
     tracker: Tracker | None
@@ -69,10 +71,7 @@ def train(run: Run) -> Progress:
         if durable or (light and done % light == 0):
             _save(run, durable)
         saved = done if durable else saved
-    if run.saver is not None:
-        run.saver.finish()
-    if run.memory is not None:
-        run.memory.finish()
+    _close(run)
     return run.progress
 
 
@@ -83,9 +82,10 @@ def _step(run: Run) -> bool:
     if now.step in now.skipped:
         run.progress = replace(now, step=now.step + 1)
         return True
-    micro_batches = run.plan.at(now.step)
+    micro_batches, word = run.plan.at(now.step), run.notice.given(now.step)
     rate = now.rate_scale * learning_rate(run.config.optimizer, now.step, run.steps)
-    metrics = run.engine.step(micro_batches, rate)
+    metrics = run.engine.step(micro_batches, rate, leaving=bool(word))
+    leaving = metrics.pop("leaving")
     why = trouble.found(run.config.trouble, metrics, now.recent)
     if why:
         _go_back(run, why, [run.name_of(row) for micro in micro_batches for row in micro.rows])
@@ -95,7 +95,16 @@ def _step(run: Run) -> bool:
     run.log({**metrics, "learning_rate": rate, "epoch": epoch, "tokens_per_s": tokens_per_s})
     if run.bar is not None:
         run.bar.advance(note=f"loss {metrics['loss']:.4f}, {tokens_per_s:,.0f} tokens/s")
+    if leaving:
+        _leave(run, word)
     return True
+
+
+def _leave(run: Run, word: str) -> None:
+    """Save the state and end this worker group; collective."""
+    _save(run, durable=True)
+    _close(run)
+    raise Leaving(f"{word or 'another worker must leave'}: step {run.progress.step} is saved")
 
 
 def _after_step(progress: Progress, metrics: dict[str, float]) -> Progress:
@@ -144,6 +153,14 @@ def _validate(run: Run) -> bool:
 def _given_up(run: Run) -> bool:
     patience = run.config.validation.patience
     return patience > 0 and run.progress.stale >= patience
+
+
+def _close(run: Run) -> None:
+    """Wait until what was handed to the tiers has arrived."""
+    if run.saver is not None:
+        run.saver.finish()
+    if run.memory is not None:
+        run.memory.finish()
 
 
 def _save(run: Run, durable: bool) -> None:

@@ -19,12 +19,13 @@ from medtrain.storage import Store
 from medtrain.tokens.shards import Samples
 from medtrain.tracking import Progress as Bar
 from medtrain.tracking import Tracker
-from medtrain.train import adapter_files, adapters, checkpoint, show, tiers, validation
+from medtrain.train import adapter_files, adapters, checkpoint, exhausted, show, tiers, validation
 from medtrain.train.checkpoint import Checkpoint, Progress
 from medtrain.train.engine import Engine, join_group
 from medtrain.train.loop import Run, train
 from medtrain.train.loss import LossModule
 from medtrain.train.model import load_base
+from medtrain.train.notice import Notice
 from medtrain.train.order import Plan
 from medtrain.train.saver import Saver
 from medtrain.train.stage import StageConfig
@@ -65,8 +66,16 @@ def work(payload: dict[str, Any]) -> None:
         progress = train(run)
         _finish(run, tokenizer, progress)
     except MedtrainError as error:
-        store.write(FAILURE, json.dumps({"submission": job.submission, "error": str(error)}).encode())
+        _fail(store, job, str(error))
         raise
+    except Exception as error:
+        if exhausted.is_exhausted(error):
+            _fail(store, job, exhausted.advice(job.stage, ray.train.torch.get_device()))
+        raise
+
+
+def _fail(store: Store, job: Payload, message: str) -> None:
+    store.write(FAILURE, json.dumps({"submission": job.submission, "error": message}).encode())
 
 
 def _failed(store: Store, submission: str) -> bool:
@@ -107,6 +116,7 @@ def _open(job: Payload, store: Store) -> tuple[Run, Any]:
         held_out=validation.micro_batches(samples, held_out, config.batch),
         steps=steps,
         progress=progress,
+        notice=Notice(getattr(ray.train, "get_preemption_info", None)),
         saver=Saver(store, attempt, config.checkpoint.keep) if leader else None,
         memory=tiers.memory_tier(job.submission, attempt, config.checkpoint),
         tracker=Tracker(store.local("log"), progress.step) if leader else None,

@@ -1,0 +1,38 @@
+"""Memory that is exhausted: recognised, and answered with what to lower."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from medtrain.train.exhausted import advice, is_exhausted
+from medtrain.train.stage import StageConfig
+
+
+def config(**settings: Any) -> StageConfig:
+    return StageConfig.model_validate({"name": "x", "stage": 1, "tokens": "t", **settings})
+
+
+def test_a_refused_allocation_is_recognised() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**60, dtype=torch.uint8)
+    assert is_exhausted(caught.value)
+    assert is_exhausted(torch.OutOfMemoryError("CUDA out of memory"))
+    assert not is_exhausted(RuntimeError("shape mismatch")) and not is_exhausted(MemoryError())
+
+
+@pytest.mark.parametrize(
+    ("settings", "said", "unsaid"),
+    [
+        ({"batch": {"layout": "packed", "micro_tokens": 4096}}, ["micro_tokens=4096"], ["micro_samples", "nf4"]),
+        ({"batch": {"layout": "padded", "micro_samples": 4}}, ["micro_samples=4"], ["micro_tokens"]),
+        ({"batch": {"layout": "padded", "micro_samples": 1}}, ["context_tokens"], ["micro_samples"]),
+        ({"model": {"precision": "bf16"}}, ["model.precision: nf4 instead of bf16"], []),
+        ({"engine": {"gradient_checkpointing": True}}, [], ["gradient_checkpointing"]),
+        ({"engine": {"gradient_checkpointing": False}}, ["engine.gradient_checkpointing: true"], []),
+    ],
+)
+def test_the_levers_that_are_left_are_named(settings: dict[str, Any], said: list[str], unsaid: list[str]) -> None:
+    text = advice(config(**settings), torch.device("cpu"))
+    assert text.startswith("out of memory on cpu: ") and text.endswith("--dry-run says what fits")
+    assert all(part in text for part in said) and not any(part in text for part in unsaid)
