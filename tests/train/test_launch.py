@@ -1,5 +1,10 @@
 """A whole stage under Ray Train and DeepSpeed, twice: stage 1, then stage 2 from its merged weights."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import peft
 import pytest
 import torch
@@ -12,6 +17,7 @@ from medtrain.storage import Store
 from medtrain.train.launch import run_stage
 from medtrain.train.stage import StageConfig
 
+PROJECT = Path(__file__).resolve().parents[2]
 SETTINGS = {
     "name": "tiny",
     "stage": 1,
@@ -22,6 +28,24 @@ SETTINGS = {
     "optimizer": {"learning_rate": 1e-2},
     "validation": {"every_steps": 2},
 }
+
+
+LIGHT = """
+import sys
+from medtrain.train import command, launch
+from medtrain.train.payload import Payload
+stage = {"name": "x", "stage": 1, "tokens": "t", "adapter": {"kind": "lora", "rank": 4}}
+told = {"root": "/r", "run": "stage1/x", "submission": "1", "stage": stage, "base_path": "/b", "adapter_path": None}
+Payload.model_validate({**told, "cpus": 1})
+print(sorted({"transformers", "peft", "deepspeed", "bitsandbytes"} & set(sys.modules)))
+"""
+
+
+def test_a_driver_reads_its_config_without_the_model_libraries() -> None:
+    """Driver and controller start in seconds, and do not hold the memory of what only workers use."""
+    there = {**os.environ, "PYTHONPATH": str(PROJECT / "src")}
+    done = subprocess.run([sys.executable, "-c", LIGHT], capture_output=True, text=True, check=True, env=there)
+    assert done.stdout.strip() == "[]"
 
 
 @pytest.mark.usefixtures("ray_cluster")

@@ -11,7 +11,7 @@ from medtrain.job import parse, show
 from medtrain.runtime import RuntimeConfig
 from medtrain.storage import StorageConfig, Store
 from medtrain.tokens.shards import Samples
-from medtrain.train import estimate, footprint, launch
+from medtrain.train import launch
 from medtrain.train.stage import StageConfig, base_reference
 
 
@@ -62,6 +62,8 @@ def main(script: Path, stage: int, argv: Sequence[str] | None = None) -> None:
 
 def _plan(store: Store, config: Job) -> str:
     """Rows, steps, memory and time of a run, as far as its inputs exist."""
+    from medtrain.train import estimate, footprint
+
     train = config.train
     try:
         tokens = artifacts.locate(store, "tokens", train.tokens)

@@ -18,10 +18,9 @@ from medtrain.runtime import RuntimeConfig
 from medtrain.storage import Store
 from medtrain.train import stage as stages
 from medtrain.train.memory import launch as memory
-from medtrain.train.merge import merged
 from medtrain.train.notice import listen
+from medtrain.train.payload import FAILURE, RESULT, Payload
 from medtrain.train.stage import StageConfig
-from medtrain.train.worker import FAILURE, RESULT, Payload, work
 
 
 class ListeningBackend(TorchConfig().backend_cls):  # type: ignore[misc]
@@ -39,6 +38,13 @@ class ListeningConfig(TorchConfig):
     @property
     def backend_cls(self) -> type[ListeningBackend]:
         return ListeningBackend
+
+
+def _work(payload: dict[str, Any]) -> None:
+    """The function of `TorchTrainer`: only a worker imports the model libraries, Ray Train's controller need not."""
+    from medtrain.train.worker import work
+
+    work(Payload.model_validate(payload))
 
 
 def run_stage(root: Store, config: StageConfig, cluster: RuntimeConfig, policy: Policy) -> Artifact:
@@ -93,6 +99,8 @@ def _merge(root: Store, config: StageConfig, tokens: Artifact, policy: Policy) -
     folder = str(build.store.local())
 
     def merge() -> None:
+        from medtrain.train.merge import merged
+
         merged(base, adapter, torch.bfloat16).save_pretrained(folder)
 
     print(f"merging {run} into its base, in float32, saved as bfloat16", flush=True)
@@ -107,7 +115,7 @@ def _fit(build: Build, payload: Payload, cluster: RuntimeConfig) -> None:
         os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(elastic.start_timeout_s)
     resources: dict[str, float] = {"CPU": cluster.cpus_per_worker, **({"GPU": 1} if gpu else {})}
     trainer: Any = TorchTrainer(
-        work,
+        _work,
         train_loop_config=payload.model_dump(mode="json"),
         scaling_config=ScalingConfig(
             num_workers=cluster.workers if elastic.min_workers is None else (elastic.min_workers, cluster.workers),

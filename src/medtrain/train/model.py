@@ -1,17 +1,16 @@
-"""The base model in NF4, bfloat16 or float32, and whole systems (base + adapter) for use."""
+"""The base model in NF4, bfloat16 or float32, and whole systems (base + adapter) for use.
+
+Model libraries are imported where a model is opened: drivers and Ray Train's controller read the config alone.
+"""
 
 from typing import Any, Literal
 
-import bitsandbytes
-import peft
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from medtrain import artifacts
 from medtrain.config import Config, knob
 from medtrain.errors import ConfigError
 from medtrain.storage import Store
-from medtrain.train import attention
 
 
 class ModelConfig(Config):
@@ -51,6 +50,11 @@ def load_base(path: str, config: ModelConfig, device: torch.device, layout: str 
     Raises:
         ConfigError: the path holds no model that Transformers can open.
     """
+    import bitsandbytes
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    from medtrain.train import attention
+
     dtype = compute_dtype(config)
     options: dict[str, Any] = {"dtype": dtype}
     if config.precision == "nf4":
@@ -91,6 +95,9 @@ def load_system(root: Store, run: str, *, adapter: bool, device: torch.device) -
     Raises:
         MissingArtifact: the stage does not exist or is unfinished.
     """
+    import peft
+    from transformers import AutoTokenizer
+
     kind, _, name = run.partition("/")
     stage = artifacts.locate(root, kind, name)
     model_config = ModelConfig.model_validate(stage.facts["model"])

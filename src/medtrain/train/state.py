@@ -7,8 +7,6 @@ are tensors by parameter name, so that a state loads on any number of workers an
 from typing import Any
 
 import torch
-from deepspeed.runtime.zero import GatheredParameters
-from deepspeed.utils import safe_get_full_optimizer_state, safe_set_full_optimizer_state
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 State = dict[str, torch.Tensor]
@@ -22,6 +20,8 @@ def trainable(module: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
 
 def weights(module: torch.nn.Module) -> State:
     """Every trained tensor at full shape on the host; collective under ZeRO-3."""
+    from deepspeed.runtime.zero import GatheredParameters
+
     gathered: State = {}
     for name, parameter in trainable(module).items():
         with GatheredParameters([parameter], enabled=hasattr(parameter, "ds_id")):
@@ -31,6 +31,8 @@ def weights(module: torch.nn.Module) -> State:
 
 def gather(engine: Any) -> State:
     """The whole trainable state of an engine that has made at least one step; collective on all ranks."""
+    from deepspeed.utils import safe_get_full_optimizer_state
+
     state = {f"weight/{name}": tensor for name, tensor in weights(engine.module).items()}
     for name, parameter in trainable(engine.module).items():
         for moment in MOMENTS:
@@ -50,6 +52,8 @@ def set_weights(module: torch.nn.Module, state: State) -> None:
 
 def set_moments(engine: Any, state: State, steps: int) -> None:
     """Give a fresh engine the moments of a state, as if its optimizer had made `steps` steps."""
+    from deepspeed.utils import safe_set_full_optimizer_state
+
     stage = engine.zero_optimization_stage()
     adamw = engine.optimizer if stage == 0 else engine.optimizer.optimizer
     for tensor in _optimizer_tensors(engine, adamw, stage):

@@ -9,11 +9,9 @@ from typing import Any
 import ray.train
 import ray.train.torch
 import torch
-from pydantic import Field
 from transformers import AutoTokenizer
 
 from medtrain import artifacts, runtime
-from medtrain.config import Config
 from medtrain.errors import MedtrainError
 from medtrain.storage import Store
 from medtrain.tokens.shards import Samples
@@ -27,37 +25,16 @@ from medtrain.train.loss import LossModule
 from medtrain.train.model import load_base
 from medtrain.train.notice import Notice
 from medtrain.train.order import Plan
+from medtrain.train.payload import FAILURE, RESULT, Payload
 from medtrain.train.saver import Saver
-from medtrain.train.stage import StageConfig
 from medtrain.train.state import set_weights
 
-FAILURE, RESULT = "failure.json", "result.json"
 
-
-class Payload(Config):
-    """What the driver tells its workers; validated again on their side."""
-
-    root: str
-    """The storage root."""
-    run: str
-    """The stage's folder under it, `<kind>/<name>`."""
-    submission: str
-    """A number of this submission: an error of an earlier one does not stop this."""
-    stage: StageConfig
-    base_path: str
-    """What `from_pretrained` takes."""
-    adapter_path: str | None
-    """An adapter folder to go on from."""
-    cpus: float = Field(gt=0)
-    """Cores of this worker."""
-
-
-def work(payload: dict[str, Any]) -> None:
-    """The worker function of `TorchTrainer`.
+def work(job: Payload) -> None:
+    """What a worker of `TorchTrainer` does.
 
     An error that the user can mend is left in the run's folder and ends the run at once: a retry would meet it too.
     """
-    job = Payload.model_validate(payload)
     store = Store(job.root).sub(job.run)
     if _failed(store, job.submission):
         return

@@ -1,8 +1,7 @@
 """LoRA, rsLoRA and DoRA through PEFT."""
 
-from typing import Literal
+from typing import Any, Literal
 
-import peft
 import torch
 from pydantic import Field
 
@@ -28,11 +27,13 @@ class Config(base.Config):
     """Train magnitudes apart from directions (Liu et al. 2024)."""
 
 
-def attach(model: torch.nn.Module, config: Config, seed: int) -> peft.PeftModel:
+def attach(model: torch.nn.Module, config: Config, seed: int) -> Any:
     """The model with a fresh adapter in float32; only the adapter is trainable.
 
     A is drawn from the seed, B is 0, so that the first output is the base's.
     """
+    import peft
+
     targets = config.target_modules
     lora = peft.LoraConfig(
         r=config.rank,

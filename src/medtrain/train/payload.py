@@ -1,0 +1,26 @@
+"""What a driver tells its workers, and the files by which they answer."""
+
+from pydantic import Field
+
+from medtrain.config import Config
+from medtrain.train.stage import StageConfig
+
+FAILURE, RESULT = "failure.json", "result.json"
+
+
+class Payload(Config):
+    """What the driver tells its workers; validated again on their side."""
+
+    root: str
+    """The storage root."""
+    run: str
+    """The stage's folder under it, `<kind>/<name>`."""
+    submission: str
+    """A number of this submission: an error of an earlier one does not stop this."""
+    stage: StageConfig
+    base_path: str
+    """What `from_pretrained` takes."""
+    adapter_path: str | None
+    """An adapter folder to go on from."""
+    cpus: float = Field(gt=0)
+    """Cores of this worker."""
