@@ -22,6 +22,7 @@ TESTED_BY = {
     "demo/general.py": "demo/test_corpus.py",
     "demo/grammar.py": "demo/test_corpus.py",
     "demo/lexicon.py": "demo/test_corpus.py",
+    "demo/model.py": "demo/test_base.py",
     "demo/pretrain.py": "demo/test_base.py",
     "demo/rawtext.py": "demo/test_base.py",
     "evaluate/cases.py": "evaluate/test_scoring.py",

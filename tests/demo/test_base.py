@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from medtrain import artifacts
 from medtrain.artifacts import Identity, Policy
 from medtrain.demo import base, rawtext
-from medtrain.demo.pretrain import Budget
+from medtrain.demo.base import Budget
 from medtrain.errors import MissingArtifact
 from medtrain.records import Record, Turn, to_arrow
 from medtrain.storage import Store

@@ -4,22 +4,34 @@ It stands in for a published base where there is none: it has its own byte-level
 has read the corpus as plain text, so that fine-tuning meets words and facts that it knows in a form that it does not.
 """
 
-import tempfile
-from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import Field
-from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from medtrain import artifacts
 from medtrain.artifacts import Artifact, Identity, Policy
 from medtrain.config import Config, identity, knob
-from medtrain.demo import pretrain, rawtext
+from medtrain.demo import rawtext
 from medtrain.demo.rawtext import Corpus
 from medtrain.errors import DataError, IdentityMismatch
 from medtrain.storage import Store
-from medtrain.tokens.template import END_OF_TEXT, IM_END
+
+
+class Budget(Config):
+    """How long the base is pretrained: steps and not seconds, so that the same data give the same base."""
+
+    steps: int = Field(default=600, ge=1)
+    """Optimizer steps."""
+    rows: int = Field(default=8, ge=1)
+    """Blocks in a step."""
+    block_tokens: int = Field(default=128, ge=8)
+    """Tokens in a block: texts one after the other, each with an end token; they do not see each other."""
+    text_tokens: int = Field(default=512, ge=8)
+    """Only so many tokens of an over-long text."""
+    learning_rate: float = Field(default=3e-3, gt=0)
+    """Peak of AdamW's rate; a tenth of the steps it rises, then it falls to 0 along half a cosine."""
+    seed: int = 0
+    """Draws the weights and the order of the texts."""
 
 
 class DemoBaseConfig(Config):
@@ -37,7 +49,7 @@ class DemoBaseConfig(Config):
     """Standard deviation of the first weights; at 0.02, right for wide models, 100 steps teach nothing."""
     positions: int = 4096
     """The longest text it can be given, in tokens; it was pretrained on short blocks."""
-    budget: pretrain.Budget = pretrain.Budget()
+    budget: Budget = Budget()
     """How long it is pretrained."""
     threads: int = knob(2, ge=1)
     """PyTorch threads."""
@@ -54,7 +66,9 @@ def ensure(root: Store, data: str, config: DemoBaseConfig | None = None) -> str:
     """
     config = config or DemoBaseConfig()
     source = artifacts.locate(root, "data", data)
-    code = artifacts.code_hash(artifacts.room_code(*(f"demo/{name}.py" for name in ("base", "pretrain", "rawtext"))))
+    code = artifacts.code_hash(
+        artifacts.room_code(*(f"demo/{name}.py" for name in ("base", "model", "pretrain", "rawtext")))
+    )
     made_from = Identity(identity(config), {f"data/{data}": source.fingerprint}, code)
     try:
         begun = artifacts.begin(root, "bases", data, made_from, Policy())
@@ -71,15 +85,20 @@ def ensure(root: Store, data: str, config: DemoBaseConfig | None = None) -> str:
 
 def _make(store: Store, corpus: Corpus, config: DemoBaseConfig) -> dict[str, Any]:
     """Pretrain, write the model's files, and give the facts of the manifest."""
+    import torch
+
+    from medtrain.demo import model as shape
+    from medtrain.demo import pretrain
+
     before = torch.get_num_threads()
     torch.set_num_threads(config.threads)
     try:
         tokenizer = pretrain.tokenizer(corpus.texts, config.vocabulary)
-        model = fresh(tokenizer, config)
+        model = shape.fresh(tokenizer, config)
         losses = pretrain.train(model, tokenizer, corpus.texts, config.budget)
     finally:
         torch.set_num_threads(before)
-    save(model, tokenizer, store)
+    shape.save(model, tokenizer, store)
     return {
         "rows": len(corpus.texts),
         "left_out": corpus.left_out,
@@ -88,37 +107,3 @@ def _make(store: Store, corpus: Corpus, config: DemoBaseConfig) -> dict[str, Any
         "first_loss": losses[0],
         "last_loss": sum(losses[-20:]) / len(losses[-20:]),
     }
-
-
-def fresh(tokenizer: PreTrainedTokenizerFast, config: DemoBaseConfig) -> Qwen2ForCausalLM:
-    """The model before its first step, drawn from the budget's seed; its head is tied to the embedding."""
-    ids = {token: tokenizer.convert_tokens_to_ids(token) for token in pretrain.SPECIAL}
-    end, pad = ids[END_OF_TEXT], ids[pretrain.PAD]
-    shape = Qwen2Config(
-        vocab_size=-(-len(tokenizer) // 64) * 64,
-        hidden_size=config.hidden,
-        intermediate_size=config.intermediate,
-        num_hidden_layers=config.layers,
-        num_attention_heads=config.hidden // 64,
-        num_key_value_heads=config.hidden // 64,
-        max_position_embeddings=config.positions,
-        initializer_range=config.initial_spread,
-        tie_word_embeddings=True,
-        bos_token_id=end,
-        eos_token_id=end,
-        pad_token_id=pad,
-    )
-    torch.manual_seed(config.budget.seed)
-    model = Qwen2ForCausalLM(shape)
-    stops = [ids[IM_END], end]
-    model.generation_config = GenerationConfig(eos_token_id=stops, pad_token_id=pad, bos_token_id=end, do_sample=False)
-    return model
-
-
-def save(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, store: Store) -> None:
-    """Write a Hugging Face model folder, weights as safetensors, into a store."""
-    with tempfile.TemporaryDirectory() as folder:
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-        for file in sorted(Path(folder).iterdir()):
-            store.write(file.name, file.read_bytes())

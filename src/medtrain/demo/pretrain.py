@@ -4,12 +4,11 @@ import random
 from collections.abc import Iterator, Sequence
 
 import torch
-from pydantic import Field
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
 
 from medtrain import plugins
-from medtrain.config import Config
+from medtrain.demo.base import Budget
 from medtrain.tokens.recipe import SYSTEM_PROMPTS
 from medtrain.tokens.template import END_OF_TEXT, IM_END, IM_START
 from medtrain.tokens.words import KIND, ROOM, wording
@@ -23,23 +22,6 @@ SPLIT = (
 """Qwen2's pre-tokenizer."""
 FRAME_WEIGHT = 20
 """How often the frame counts beside the corpus: a part of it stands in every sample, so it should be few tokens."""
-
-
-class Budget(Config):
-    """How long the base is pretrained: steps and not seconds, so that the same data give the same base."""
-
-    steps: int = Field(default=600, ge=1)
-    """Optimizer steps."""
-    rows: int = Field(default=8, ge=1)
-    """Blocks in a step."""
-    block_tokens: int = Field(default=128, ge=8)
-    """Tokens in a block: texts one after the other, each with an end token; they do not see each other."""
-    text_tokens: int = Field(default=512, ge=8)
-    """Only so many tokens of an over-long text."""
-    learning_rate: float = Field(default=3e-3, gt=0)
-    """Peak of AdamW's rate; a tenth of the steps it rises, then it falls to 0 along half a cosine."""
-    seed: int = 0
-    """Draws the weights and the order of the texts."""
 
 
 def tokenizer(texts: Sequence[str], vocabulary: int) -> PreTrainedTokenizerFast:
