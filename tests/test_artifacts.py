@@ -168,3 +168,14 @@ def test_a_model_reference_is_a_path_a_hub_id_or_an_artifact(store: Store) -> No
         artifacts.model_path(store, "artifact:bases/demo")
     with pytest.raises(ConfigError, match=r"write artifact:<kind>/<name>"):
         artifacts.model_path(store, "artifact:bases")
+
+
+def test_a_cache_that_was_made_from_something_else_is_replaced_with_a_note(store: Store) -> None:
+    made = artifacts.begin(store, "merged", "x", IDENTITY, Policy())
+    assert isinstance(made, Build)
+    made.finish({})
+    assert isinstance(artifacts.begin_cache(store, "merged", "x", IDENTITY, Policy()), Artifact)
+    other = Identity({"seed": 2}, IDENTITY.inputs, IDENTITY.code)
+    build = artifacts.begin_cache(store, "merged", "x", other, Policy())
+    assert isinstance(build, Build) and build.identity == other
+    assert build.notes == ["merged/x: what it was made from has changed, so it is made again"]

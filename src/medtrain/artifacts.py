@@ -193,6 +193,17 @@ def begin(root: Store, kind: str, name: str, identity: Identity, policy: Policy)
     return Build(kind, name, store, Identity(**known), resumed=True)
 
 
+def begin_cache(root: Store, kind: str, name: str, identity: Identity, policy: Policy) -> Artifact | Build:
+    """As `begin`, for what nobody asked for by name: an artifact made from something else is replaced with a note."""
+    try:
+        return begin(root, kind, name, identity, policy)
+    except IdentityMismatch:
+        build = begin(root, kind, name, identity, Policy(again=True))
+        assert isinstance(build, Build)
+        build.notes.append(f"{kind}/{name}: what it was made from has changed, so it is made again")
+        return build
+
+
 def difference(old: Any, new: Any, path: str = "") -> list[str]:
     """Every leaf at which two JSON values differ, as `path: old -> new`."""
     if isinstance(old, dict) and isinstance(new, dict):

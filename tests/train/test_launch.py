@@ -10,10 +10,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from medtrain.artifacts import Policy
+from medtrain.artifacts import Artifact, Build, Identity, Policy, begin, locate
 from medtrain.errors import IdentityMismatch, MissingArtifact
 from medtrain.runtime import RuntimeConfig
 from medtrain.storage import Store
+from medtrain.train import launch
 from medtrain.train.launch import run_stage
 from medtrain.train.stage import StageConfig
 
@@ -28,6 +29,16 @@ SETTINGS = {
     "optimizer": {"learning_rate": 1e-2},
     "validation": {"every_steps": 2},
 }
+
+
+def _remake(root: Store, stage: Artifact) -> Artifact:
+    """The same stage under another identity, as if it had been trained again with other settings."""
+    kept = {path: stage.store.read(path) for path in stage.store.files("adapter")}
+    build = begin(root, stage.kind, stage.name, Identity({"other": 1}, {}, ""), Policy(again=True))
+    assert isinstance(build, Build)
+    for path, content in kept.items():
+        build.store.write(path, content)
+    return build.finish(stage.facts)
 
 
 LIGHT = """
@@ -72,7 +83,12 @@ def test_two_stages_train_and_their_adapters_open_in_plain_peft(made: Store) -> 
     assert third.facts["first_loss"] < first.facts["first_loss"] - 0.01
     again = run_stage(made, second_config, RuntimeConfig(workers=1), Policy())
     assert again.fingerprint == second.fingerprint
-    with pytest.raises(IdentityMismatch, match=r"config.epochs: 2 -> 3"):
+    before = locate(made, "merged", "stage1-tiny").fingerprint
+    remade = _remake(made, first)
+    launch._merge(made, second_config, locate(made, "tokens", "tiny"), Policy())
+    merged = locate(made, "merged", "stage1-tiny")
+    assert merged.fingerprint != before and merged.manifest["identity"]["inputs"] == {"stage1/tiny": remade.fingerprint}
+    with pytest.raises(IdentityMismatch, match=r"config.epochs: \S+ -> 3"):
         run_stage(made, StageConfig.model_validate({**SETTINGS, "epochs": 3}), RuntimeConfig(), Policy())
 
 

@@ -13,7 +13,7 @@ from medtrain.artifacts import Artifact, Identity, Policy
 from medtrain.config import Config, identity, knob
 from medtrain.demo import rawtext
 from medtrain.demo.rawtext import Corpus
-from medtrain.errors import DataError, IdentityMismatch
+from medtrain.errors import DataError
 from medtrain.storage import Store
 
 
@@ -70,12 +70,10 @@ def ensure(root: Store, data: str, config: DemoBaseConfig | None = None) -> str:
         artifacts.room_code(*(f"demo/{name}.py" for name in ("base", "model", "pretrain", "rawtext")))
     )
     made_from = Identity(identity(config), {f"data/{data}": source.fingerprint}, code)
-    try:
-        begun = artifacts.begin(root, "bases", data, made_from, Policy())
-    except IdentityMismatch:
-        print(f"bases/{data}: made from other data or settings, so it is made again", flush=True)
-        begun = artifacts.begin(root, "bases", data, made_from, Policy(again=True))
+    begun = artifacts.begin_cache(root, "bases", data, made_from, Policy())
     if not isinstance(begun, Artifact):
+        for note in begun.notes:
+            print(note, flush=True)
         corpus = rawtext.select(rawtext.records_of(source))
         if not corpus.texts:
             raise DataError(f"data/{data}: no train row is left to pretrain on; hold out fewer rows")

@@ -93,9 +93,11 @@ def _merge(root: Store, config: StageConfig, tokens: Artifact, policy: Policy) -
     adapter, base = stages.stage_adapter(root, run), artifacts.model_path(root, source.facts["base"])
     code = artifacts.code_hash(artifacts.room_code("train/merge.py"))
     identity = Identity({"dtype": "bfloat16"}, {run: source.fingerprint}, code)
-    build = artifacts.begin(root, "merged", run.replace("/", "-"), identity, Policy(policy.keep_stale))
+    build = artifacts.begin_cache(root, "merged", run.replace("/", "-"), identity, Policy(policy.keep_stale))
     if isinstance(build, Artifact):
         return build
+    for note in build.notes:
+        print(note)
     folder = str(build.store.local())
 
     def merge() -> None:
