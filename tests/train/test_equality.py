@@ -1,7 +1,7 @@
 """Every ZeRO stage on one and two workers trains what a plain PyTorch loop trains, and planted bugs are seen.
 
 Judged by the movement d = |w - w'| / |w - w0| over all trained tensors after 40 steps: a tolerance on losses alone
-would not see lost moments.
+would not see lost moments. The losses compared are those of all steps and, at the end, of each source's held-out rows.
 """
 
 import json
@@ -22,8 +22,8 @@ from safetensors.torch import load_file, save_file
 from medtrain import runtime
 from medtrain.artifacts import locate
 from medtrain.storage import Store
-from medtrain.tokens.shards import Samples
-from medtrain.train import adapters
+from medtrain.tokens.shards import Sample, Samples
+from medtrain.train import adapters, validation
 from medtrain.train.deepspeed_config import EngineConfig
 from medtrain.train.engine import Engine, join_group
 from medtrain.train.loss import LossModule
@@ -71,7 +71,7 @@ def _engine_run(
             drawn = torch.randint(2**31, (len(micro_batches),), generator=running).tolist()
             micro_batches = [replace(micro, seed=seed) for micro, seed in zip(micro_batches, drawn, strict=True)]
         losses.append(_step(engine, micro_batches, step))
-    yield "", engine.weights(), losses
+    yield "", engine.weights(), [*losses, *_held_out(engine, samples)]
     for how in from_half:
         assert half is not None
         model, samples, plan = _open(root, precision)
@@ -80,7 +80,15 @@ def _engine_run(
         if how == "resumed":
             engine.set_moments(half, HALF)
         later = [_step(engine, plan.at(step), step) for step in range(HALF, STEPS)]
-        yield f"-{how}", engine.weights(), [*losses[:HALF], *later]
+        yield f"-{how}", engine.weights(), [*losses[:HALF], *later, *_held_out(engine, samples)]
+
+
+def _held_out(engine: Engine, samples: Samples) -> list[float]:
+    """The validation losses by source, as a run logs them."""
+    rows = samples.select("validation")
+    micro_batches = validation.micro_batches(samples, rows, BATCH)
+    per_source = validation.per_source([s for s, _ in micro_batches], engine.losses([m for _, m in micro_batches]))
+    return [per_source[source] for source in ("notes", "questions")]
 
 
 def _step(engine: Engine, micro_batches: list[MicroBatch], step: int) -> float:
@@ -118,27 +126,38 @@ def _reference(root: str, precision: str) -> tuple[Weights, Weights, list[float]
         total = 0.0
         for micro in micro_batches:
             chosen = [samples[row] for row in micro.rows]
-            width = max(len(sample.input_ids) for sample in chosen)
-            ids, labels = torch.full((len(chosen), width), PAD), torch.full((len(chosen), width), -100)
-            for row, sample in enumerate(chosen):
-                ids[row, : len(sample.input_ids)] = torch.tensor(sample.input_ids.copy()).long()
-                for first, end in sample.trained:
-                    labels[row, first:end] = ids[row, first:end]
             torch.manual_seed(micro.seed)
-            mask = torch.tensor([[t < len(s.input_ids) for t in range(width)] for s in chosen])
-            logits = model(input_ids=ids, attention_mask=mask).logits.float()
-            loss = torch.nn.functional.cross_entropy(
-                logits[:, :-1].reshape(-1, logits.shape[-1]), labels[:, 1:].reshape(-1), reduction="sum"
-            )
+            loss = _naive_loss(model, chosen)
             (loss / trained).backward()
-            total += float(loss)
+            total += float(loss.detach())
         torch.nn.utils.clip_grad_norm_(list(parameters.values()), 0.3)
         for group in adamw.param_groups:
             group["lr"] = learning_rate(OPTIMIZER, step, STEPS)
         adamw.step()
         adamw.zero_grad()
         losses.append(total / trained)
+    model.eval()
+    for source in ("notes", "questions"):
+        chosen = [samples[row] for row in samples.select("validation") if samples[row].source == source]
+        with torch.no_grad():
+            sums = [float(_naive_loss(model, [sample])) for sample in chosen]
+        losses.append(sum(sums) / sum(end - first for sample in chosen for first, end in sample.trained))
     return start, {name: p.detach().clone() for name, p in parameters.items()}, losses
+
+
+def _naive_loss(model: Any, chosen: list[Sample]) -> torch.Tensor:
+    """The summed cross-entropy of the trained tokens of padded rows."""
+    width = max(len(sample.input_ids) for sample in chosen)
+    ids, labels = torch.full((len(chosen), width), PAD), torch.full((len(chosen), width), -100)
+    for row, sample in enumerate(chosen):
+        ids[row, : len(sample.input_ids)] = torch.tensor(sample.input_ids.copy()).long()
+        for first, end in sample.trained:
+            labels[row, first:end] = ids[row, first:end]
+    mask = torch.tensor([[t < len(s.input_ids) for t in range(width)] for s in chosen])
+    logits = model(input_ids=ids, attention_mask=mask).logits.float()
+    return torch.nn.functional.cross_entropy(
+        logits[:, :-1].reshape(-1, logits.shape[-1]), labels[:, 1:].reshape(-1), reduction="sum"
+    )
 
 
 def _movement(start: Weights, wanted: Weights, found: Weights) -> float:
