@@ -101,8 +101,9 @@ def test_workers_share_micro_batches_in_equal_counts(count: int, world_size: int
 
 def test_a_step_beyond_the_run_is_refused() -> None:
     made = plan(10, BatchConfig(size=4, micro_tokens=CAPACITY))
-    with pytest.raises(IndexError, match="beyond the run's 6"):
-        made.at(made.steps)
+    for step in (-1, made.steps):
+        with pytest.raises(IndexError, match=f"step {step}: the run has steps 0 to 5"):
+            made.at(step)
 
 
 def test_what_cannot_be_trained_is_refused() -> None:

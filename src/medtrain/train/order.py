@@ -92,12 +92,18 @@ class Plan:
         return np.random.Generator(np.random.PCG64([self._seed, epoch])).permutation(len(self._rows))
 
     def position(self, step: int) -> tuple[int, int]:
-        """The (epoch, step in that epoch) of a step of the run."""
+        """The (epoch, step in that epoch) of a step of the run.
+
+        Raises:
+            IndexError: the run has no such step.
+        """
+        if not 0 <= step < self.steps:
+            raise IndexError(f"step {step}: the run has steps 0 to {self.steps - 1}")
         for epoch, count in enumerate(self.steps_in_epoch):
             if step < count:
                 return epoch, step
             step -= count
-        raise IndexError(f"step beyond the run's {self.steps}")
+        raise AssertionError("the epochs' steps do not sum to the run's")
 
     def at(self, step: int) -> list[MicroBatch]:
         """The micro-batches of a step, in their order."""
