@@ -203,7 +203,7 @@ def test_a_run_that_keeps_going_back_ends(made: Store, tmp_path: Path) -> None:
 
 
 def test_word_to_leave_saves_the_step_and_ends_the_worker(made: Store, tmp_path: Path) -> None:
-    settings: dict[str, Any] = {"checkpoint": {"every_steps": 100}, "validation": {"max_rows": 0}}
+    settings: dict[str, Any] = {"checkpoint": {"every_steps": 100}, "validation": {"every_steps": 5}}
     run = opened(made, tmp_path / "run", **settings)
     asked = iter([None, "soon"])
     run.notice = Notice(lambda: next(asked))
@@ -214,6 +214,6 @@ def test_word_to_leave_saves_the_step_and_ends_the_worker(made: Store, tmp_path:
     again = opened(made, tmp_path / "run", found, **settings)
     train(again)
     whole = opened(made, tmp_path / "whole", **settings)
-    train(whole)
+    assert train(whole) == again.progress, "a validation of the last step before leaving is not forgotten"
     wanted = whole.engine.weights()
     assert all(torch.equal(tensor, wanted[name]) for name, tensor in again.engine.weights().items())

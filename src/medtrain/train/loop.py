@@ -57,31 +57,36 @@ def train(run: Run) -> Progress:
     Raises:
         TrainingError: a step has no trained token, trouble that the policy does not mend, or the last state cannot be
             saved.
+        Leaving: a rank was told to leave; the state is saved.
     """
     config = run.config
     every = config.validation.every_steps or max(1, run.steps // 10)
     saved, light = run.progress.step, config.checkpoint.memory_every_steps
     while run.progress.step < run.steps and not _given_up(run):
-        if not _step(run):
+        word = _step(run)
+        if word is None:
             continue
         done = run.progress.step
         last = done == run.steps
         improved = bool(run.held_out) and (done % every == 0 or last) and _validate(run)
-        durable = improved or last or done - saved >= config.checkpoint.every_steps or _given_up(run)
+        durable = improved or last or bool(word) or done - saved >= config.checkpoint.every_steps or _given_up(run)
         if durable or (light and done % light == 0):
             _save(run, durable)
         saved = done if durable else saved
+        if word and not last:
+            _close(run)
+            raise Leaving(f"{word}: step {done} is saved")
     _close(run)
     return run.progress
 
 
-def _step(run: Run) -> bool:
-    """One step of the plan; False where it was trouble and the run went back."""
+def _step(run: Run) -> str | None:
+    """One step of the plan: the word to leave that a rank had, empty if none; None where the run went back."""
     now, began = run.progress, time.perf_counter()
     epoch = run.plan.position(now.step)[0]
     if now.step in now.skipped:
         run.progress = replace(now, step=now.step + 1)
-        return True
+        return ""
     micro_batches, word = run.plan.at(now.step), run.notice.given(now.step)
     rate = now.rate_scale * learning_rate(run.config.optimizer, now.step, run.steps)
     metrics = run.engine.step(micro_batches, rate, leaving=bool(word))
@@ -89,22 +94,13 @@ def _step(run: Run) -> bool:
     why = trouble.found(run.config.trouble, metrics, now.recent)
     if why:
         _go_back(run, why, [run.name_of(row) for micro in micro_batches for row in micro.rows])
-        return False
+        return None
     run.progress = _after_step(now, metrics)
     tokens_per_s = metrics["tokens"] / (time.perf_counter() - began)
     run.log({**metrics, "learning_rate": rate, "epoch": epoch, "tokens_per_s": tokens_per_s})
     if run.bar is not None:
         run.bar.advance(note=f"loss {metrics['loss']:.4f}, {tokens_per_s:,.0f} tokens/s")
-    if leaving:
-        _leave(run, word)
-    return True
-
-
-def _leave(run: Run, word: str) -> None:
-    """Save the state and end this worker group; collective."""
-    _save(run, durable=True)
-    _close(run)
-    raise Leaving(f"{word or 'another worker must leave'}: step {run.progress.step} is saved")
+    return (word or "another worker must leave") if leaving else ""
 
 
 def _after_step(progress: Progress, metrics: dict[str, float]) -> Progress:
