@@ -102,3 +102,18 @@ def test_an_attempt_that_was_given_up_hears_of_it(store: Store, how: str) -> Non
     call: Any = saver.finish if how == "finish" else lambda: saver.save(Progress(step=2), state(2))
     with pytest.raises(TrainingError, match="given up"):
         call()
+
+
+def test_old_ones_that_cannot_be_deleted_cost_no_new_one(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+
+    def delete(self: Store, path: str) -> None:
+        raise OSError(errno.EACCES, "Permission denied")
+
+    saver = fresh(store, said)
+    monkeypatch.setattr(Store, "delete", delete)
+    for step in (10, 20, 30):
+        saver.save(Progress(step=step), state(step))
+    saver.finish()
+    assert [int(name[5:13]) for name in store.folders(checkpoint.FOLDER)] == [10, 20, 30]
+    assert checkpoint.whole_steps(store) == {10, 20, 30} and said and all("stay: Permission denied" in s for s in said)

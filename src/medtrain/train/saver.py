@@ -58,7 +58,6 @@ class Saver:
         """Write and prune; why storage refused, or nothing."""
         try:
             checkpoint.write(self._store, self._attempt, progress, state)
-            checkpoint.prune(self._store, self._keep, progress.best_step)
         except OSError as error:
             checkpoint.discard(self._store, self._attempt, progress.step)
             last = checkpoint.last_whole_step(self._store)
@@ -68,4 +67,8 @@ class Saver:
             )
             self._say(f"{refused}; training goes on, the next interval tries again", flush=True)
             return refused
+        try:
+            checkpoint.prune(self._store, self._keep, progress.best_step)
+        except OSError as error:
+            self._say(f"old checkpoints of {self._store.root} stay: {error.strerror or error}", flush=True)
         return ""

@@ -38,9 +38,7 @@ class MemoryTier:
         files = checkpoint.encode(progress, state)
         try:
             self._send(Offer(progress.step, self._attempt, progress.best_step), (files, checkpoint.digests(files)))
-        except (
-            Exception
-        ) as error:  # a lost holder or a full object store is no reason to stop: the durable tier remains
+        except Exception as error:  # whatever it is, a lost holder or a full object store: the durable tier remains
             if not self._failed:
                 self._say(
                     f"memory tier: step {progress.step} is not on every node ({type(error).__name__})", flush=True
