@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 CODE := src tests $(wildcard jobs cluster benchmarks)
 ARGS ?=
 
-.PHONY: demo test test-all lint bench env
+.PHONY: demo test test-all lint bench bench-env env
 
 # Trains again each time; `make demo ARGS=--reuse` keeps what is whole.
 demo: env
@@ -14,16 +14,28 @@ demo: env
 test: env
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not long"
 
+# PART=cluster, study or bench runs the tests that take minutes of that part alone.
+PART ?=
+LONG_cluster := tests/cluster tests/train
+LONG_study := tests/demo
+LONG_bench := tests/test_benchmarks.py
 test-all: env
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(if $(PART),-m long $(LONG_$(PART)))
 
 lint: env
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/mypy src $(wildcard jobs cluster benchmarks)
 
-bench: env
+bench: env bench-env
 	set -e; for claim in benchmarks/*.py; do $(BIN)/python $$claim $(ARGS); done
+
+# The peers that are no dependencies, in an environment that looks through to this one.
+bench-env: env
+	$(BIN)/python -m venv .bench-env
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' >"$$(.bench-env/bin/python -c \
+	  'import sysconfig; print(sysconfig.get_path("purelib"))')/medtrain.pth"
+	.bench-env/bin/python -m pip install --quiet --no-deps trl==1.16.0 datasets==5.2.0 dill==0.4.1 multiprocess==0.70.19 xxhash==4.1.0
 
 env:
 	@PYTHON="$(PYTHON)" cluster/make_env.sh

@@ -106,7 +106,7 @@ def made_samples(count: int, vocabulary: int) -> Samples:
 def bare(model: Any, samples: Samples, device: torch.device) -> Step:
     """The peer: a step in plain PyTorch."""
     module = LossModule(model.train())
-    optimizer = build(OPTIMIZER, module.parameters())
+    optimizer = build(OPTIMIZER, module.named_parameters())
     trained = [p for p in module.parameters() if p.requires_grad]
 
     def step(micro_batches: list[MicroBatch]) -> float:

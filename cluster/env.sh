@@ -20,6 +20,8 @@ export RAY_AUTH_MODE=token
 export RAY_TRAIN_V2_ENABLED=1
 export RAY_USAGE_STATS_ENABLED=0
 export TOKENIZERS_PARALLELISM=false
+# A head asks its nodes every second whether they live (Ray: every three): a dead one is known 5 seconds after, not 15.
+export RAY_health_check_period_ms=1000
 # A job's log is a file and often ends in a pipe: without this its lines come in blocks of 8 KiB.
 export PYTHONUNBUFFERED=1
 

@@ -5,6 +5,7 @@ python cluster/local_head.py jobs/stage2.py [arguments of the job]      (cluster
 
 import contextlib
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -28,14 +29,14 @@ START_S = 60.0
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now, all different."""
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [int(one.getsockname()[1]) for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
+    """Ports that nobody listens on now, all different, below those that the kernel gives to whoever asks for any."""
+    found: set[int] = set()
+    while len(found) < count:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as one, contextlib.suppress(OSError):
+            one.bind(("", port))
+            found.add(port)
+    return list(found)
 
 
 @contextlib.contextmanager
@@ -48,17 +49,23 @@ def short_folder() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def head_command(folder: Path, dashboard: int) -> list[str]:
-    """`ray start` of a head that shares no port and no folder with another cluster of this machine."""
+def head_command(folder: Path, dashboard: int, cpus: int | None = None) -> list[str]:
+    """`ray start` of a head that shares no port and no folder with another cluster of this machine.
+
+    Args:
+        folder: Ray's temporary folder.
+        dashboard: the dashboard's port.
+        cpus: CPUs that Ray counts, by default those that are here.
+    """
     gcs, client, agent, metrics = free_ports(4)
     here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    cpus = max(MIN_CPUS, min(MAX_CPUS, here))
+    counted = max(MIN_CPUS, min(MAX_CPUS, here)) if cpus is None else cpus
     return [
         *("ray", "start", "--head", "--block", "--disable-usage-stats", "--node-ip-address=127.0.0.1"),
         *(f"--port={gcs}", f"--ray-client-server-port={client}", f"--dashboard-agent-listen-port={agent}"),
         *(f"--metrics-export-port={metrics}", "--min-worker-port=0", "--max-worker-port=0"),
         *("--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", f"--temp-dir={folder}"),
-        *(f"--num-cpus={cpus}", f"--object-store-memory={OBJECT_STORE_BYTES}"),
+        *(f"--num-cpus={counted}", f"--object-store-memory={OBJECT_STORE_BYTES}"),
     ]
 
 

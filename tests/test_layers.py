@@ -11,7 +11,7 @@ ORDER = ("data", "tokens", "train", "experts", "router", "evaluate", "export")
 """A room may import itself and the rooms before it."""
 ABOVE = ("search", "demo")
 """These may import any room, and no room imports them."""
-RAY_FILES = ("pipeline.py", "worker.py", "launch.py", "runtime.py")
+RAY_FILES = ("pipeline.py", "worker.py", "launch.py", "runtime.py", "reservation.py")
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 

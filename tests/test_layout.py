@@ -43,7 +43,7 @@ TESTED_BY = {
     "train/payload.py": "train/test_launch.py",
     "train/stage.py": "train/test_launch.py",
     "train/state.py": "train/test_equality.py",
-    "train/worker.py": "train/test_kill.py",
+    "train/worker.py": "cluster/test_chaos.py",
 }
 """Modules that are tested through what they are part of -> the test file that runs them."""
 

@@ -2,10 +2,13 @@
 
 import json
 import math
+import sys
 from pathlib import Path
 
+import mlflow
 import pytest
 
+from medtrain.errors import ConfigError
 from medtrain.tracking import Progress, Tracker
 
 
@@ -19,7 +22,8 @@ def test_a_resumed_run_appends(tmp_path: Path) -> None:
         with (tmp_path / "log" / "metrics.jsonl").open("a") as half:
             half.write('{"step": 9, "lo')
     lines = [json.loads(line) for line in (tmp_path / "log" / "metrics.jsonl").read_text().splitlines()[:-1]]
-    assert lines == [{"step": 1, "loss": 1.0}, {"step": 2, "loss": 1.5}, {"step": 3, "loss": 1 / 3 + 1}]
+    assert [(line["step"], line["loss"]) for line in lines] == [(1, 1.0), (2, 1.5), (3, 1 / 3 + 1)]
+    assert sorted(line["time"] for line in lines) == [line["time"] for line in lines]
     assert list((tmp_path / "log" / "tensorboard").glob("events.*"))
 
 
@@ -30,7 +34,7 @@ def test_a_loss_that_is_no_number_is_still_json(tmp_path: Path) -> None:
     tracker.close()
     refuse = pytest.fail
     line = json.loads((tmp_path / "metrics.jsonl").read_text(), parse_constant=lambda word: refuse(f"bare {word}"))
-    assert line == {"step": 1, "loss": None, "norm": None}
+    assert (line["step"], line["loss"], line["norm"]) == (1, None, None)
 
 
 def test_progress_prints_the_last_line_and_little_between(capsys: pytest.CaptureFixture[str]) -> None:
@@ -46,3 +50,27 @@ def test_progress_prints_when_it_is_time(capsys: pytest.CaptureFixture[str]) -> 
     progress = Progress("rows", 10, unit="tok", every_s=0.0)
     progress.advance(3)
     assert "3/10" in capsys.readouterr().out
+
+
+def test_services_get_the_same_numbers_and_one_run_across_attempts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "mlruns").as_uri())
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    for first in (0, 2):
+        tracker = Tracker(tmp_path / "log", first, ("mlflow", "wandb"), "stage1/x")
+        for step in (first + 1, first + 2):
+            tracker.log({"loss": 1 / step, "norm": math.nan if step == 1 else 2.0}, step)
+        tracker.close()
+    (found,) = mlflow.search_runs(search_all_experiments=True, output_format="list")
+    history = mlflow.MlflowClient().get_metric_history(found.info.run_id, "loss")
+    assert sorted((point.step, point.value) for point in history) == [(n, pytest.approx(1 / n)) for n in (1, 2, 3, 4)]
+    names = {path.name.rsplit("-", 1)[-1] for path in (tmp_path / "log" / "wandb").glob("offline-run-*")}
+    assert names == {(tmp_path / "log" / "wandb-run").read_text()}
+
+
+def test_a_service_that_is_not_installed_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(ConfigError, match=r"log.trackers: wandb is not installed on this node; pip install wandb"):
+        Tracker(tmp_path, services=("wandb",))

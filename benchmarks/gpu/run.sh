@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# On a machine with a GPU: the training-step benchmark and the tests that need CUDA. Usage: run.sh [OUT]
+# On a machine with a GPU: the training-step and QLoRA benchmarks and the tests that need CUDA. Usage: run.sh [OUT]
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 out=${1:-gpu-results}
@@ -23,5 +23,11 @@ for found in json.load(sys.stdin): print(json.dumps(found))' >>"$out/train_step.
     failed=1
   fi
 done
+if "$python" benchmarks/gpu/train.py 2>"$out/train.err" | tee "$out/train.log"; then
+  tail -n 1 "$out/train.log" >"$out/train.json"
+else
+  echo "gpu/train.py failed: $out/train.err" >&2
+  failed=1
+fi
 "$python" -m pytest tests -q -k "cuda" --junitxml "$out/tests.xml" | tee "$out/tests.log" || failed=1
 exit $failed

@@ -1,20 +1,93 @@
-"""Step metrics to JSON lines and TensorBoard, and progress as lines that survive a job's log."""
+"""Step metrics to JSON lines, TensorBoard and, where asked for, MLflow and W&B; progress as whole lines."""
 
+import importlib
 import json
 import math
 import time
+import uuid
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Literal, Protocol
 
 from tqdm import tqdm
 
+from medtrain.errors import ConfigError
+
+Service = Literal["mlflow", "wandb"]
+
+
+class Sink(Protocol):
+    """A tracking service's run."""
+
+    def log(self, metrics: dict[str, float], step: int) -> None:
+        """Send one step's numbers."""
+
+    def close(self) -> None:
+        """Send what is left and end the run."""
+
+
+def _library(name: Service, package: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ConfigError(f"log.trackers: {name} is not installed on this node; pip install {package}") from error
+
+
+class MLflow:
+    """A run of MLflow's experiment `medtrain`, where `$MLFLOW_TRACKING_URI` says; gone on with by its id."""
+
+    def __init__(self, folder: Path, name: str):
+        self._mlflow = _library("mlflow", "mlflow-skinny")
+        self._mlflow.set_experiment("medtrain")
+        known = folder / "mlflow-run"
+        run_id = known.read_text() if known.exists() else None
+        run = self._mlflow.start_run(run_id=run_id, run_name=None if run_id else name)
+        known.write_text(run.info.run_id)
+
+    def log(self, metrics: dict[str, float], step: int) -> None:
+        self._mlflow.log_metrics(metrics, step=step, synchronous=False)
+
+    def close(self) -> None:
+        self._mlflow.flush_async_logging()
+        self._mlflow.end_run()
+
+
+class Wandb:
+    """A run of the project `medtrain` at Weights & Biases, gone on with by id; `$WANDB_MODE=offline` sends nothing."""
+
+    def __init__(self, folder: Path, name: str):
+        wandb = _library("wandb", "wandb")
+        known = folder / "wandb-run"
+        run_id = known.read_text() if known.exists() else uuid.uuid4().hex[:12]
+        known.write_text(run_id)
+        self._run = wandb.init(project="medtrain", name=name, id=run_id, resume="allow", dir=str(folder))
+
+    def log(self, metrics: dict[str, float], step: int) -> None:
+        self._run.log(metrics, step=step)
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+SERVICES: dict[Service, type[MLflow] | type[Wandb]] = {"mlflow": MLflow, "wandb": Wandb}
+
 
 class Tracker:
-    """Writes `metrics.jsonl` and TensorBoard events in one folder.
+    """Writes `metrics.jsonl` and TensorBoard events in one folder, and to the services that are asked for.
 
     A run that is gone on with from step `step` forgets what an earlier attempt logged beyond it.
+
+    Args:
+        folder: where the files lie.
+        step: the last step that counts.
+        services: MLflow, Weights & Biases, both or none.
+        name: the run's name there.
+
+    Raises:
+        ConfigError: a service's library is not installed.
     """
 
-    def __init__(self, folder: Path, step: int = 0):
+    def __init__(self, folder: Path, step: int = 0, services: Sequence[Service] = (), name: str = ""):
         from torch.utils.tensorboard import SummaryWriter
 
         folder.mkdir(parents=True, exist_ok=True)
@@ -24,19 +97,30 @@ class Tracker:
         path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
         self._lines = path.open("a", encoding="utf-8")
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+        self._services: list[Sink] = [SERVICES[service](folder, name) for service in services]
 
-    def log(self, metrics: dict[str, float], step: int) -> None:
-        """Write one line of numbers for a step; NaN and infinities, which JSON has not, are written as null."""
+    def log(self, metrics: dict[str, float], step: int, **facts: str) -> None:
+        """Write one line of numbers for a step and its time; NaN and infinities, which JSON has not, become null.
+
+        Args:
+            metrics: numbers by name, drawn by TensorBoard too.
+            step: the optimizer step that they belong to.
+            facts: words that go into the line alone.
+        """
         numbers = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
-        self._lines.write(json.dumps({"step": step, **numbers}) + "\n")
+        self._lines.write(json.dumps({"step": step, "time": round(time.time(), 3), **facts, **numbers}) + "\n")
         self._lines.flush()
         for name, value in metrics.items():
             self._board.add_scalar(name, value, step)
+        for service in self._services:
+            service.log({name: value for name, value in metrics.items() if math.isfinite(value)}, step)
 
     def close(self) -> None:
-        """Flush and close both files."""
+        """Flush and close all of them."""
         self._lines.close()
         self._board.close()
+        for service in self._services:
+            service.close()
 
 
 class Progress:

@@ -3,38 +3,44 @@
 from dataclasses import replace
 from typing import Any
 
+import bitsandbytes
 import numpy as np
 import pytest
 import torch
+from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer
 
 from medtrain.artifacts import locate
 from medtrain.errors import TrainingError
 from medtrain.storage import Store
 from medtrain.tokens.shards import Samples
 from medtrain.train import adapters, validation
+from medtrain.train.batches import collate
 from medtrain.train.deepspeed_config import EngineConfig
 from medtrain.train.engine import Engine
+from medtrain.train.loss import LossModule
 from medtrain.train.model import ModelConfig, load_base
 from medtrain.train.optimizer import OptimizerConfig
 from medtrain.train.order import BatchConfig, Plan
+from medtrain.train.state import set_weights, trainable
 
 pytestmark = pytest.mark.usefixtures("group_of_one")
 
 BATCH = BatchConfig(size=8, micro_tokens=128)
 
 
-def opened(made: Store, precision: str) -> tuple[Engine, Samples, Plan]:
+def opened(made: Store, precision: str, **settings: Any) -> tuple[Engine, Samples, Plan]:
     """An engine over the made artifacts, the same each time."""
+    engine = EngineConfig.model_validate({"zero_stage": 1, **settings.get("engine", {})})
+    optimizer = OptimizerConfig.model_validate(settings.get("optimizer", {}))
     samples = Samples.open(locate(made, "tokens", "tiny"))
     rows = samples.select("train")
     plan = Plan(rows, samples.lengths[rows], BATCH, seed=3, epochs=1)
     config = ModelConfig.model_validate({"precision": precision})
     base = load_base(str(made.local("bases/tiny")), config, torch.device("cpu"), BATCH.layout)
-    model: Any = adapters.attach(base, {"kind": "lora", "rank": 4}, seed=0)
-    engine = Engine(
-        model, samples, batch=BATCH, optimizer=OptimizerConfig(), engine=EngineConfig(zero_stage=1), pad_id=3
-    )
-    return engine, samples, plan
+    model: Any = adapters.attach(base, {"kind": "lora", "rank": settings.get("rank", 4)}, seed=0)
+    if "state" in settings:
+        set_weights(LossModule(model), settings["state"])
+    return Engine(model, samples, batch=BATCH, optimizer=optimizer, engine=engine, pad_id=3), samples, plan
 
 
 @pytest.mark.parametrize("precision", ["nf4", "fp32"])
@@ -63,3 +69,46 @@ def test_a_step_without_a_trained_token_is_refused_with_its_samples(made: Store)
     samples.trained_tokens = np.zeros_like(samples.trained_tokens)
     with pytest.raises(TrainingError, match=r"a step without a trained token \(samples (notes|questions):train"):
         engine.step(plan.at(0), 1e-3)
+
+
+@pytest.mark.parametrize("how", ["selective", "whole"])
+def test_recomputed_layers_change_no_loss_and_no_weight(made: Store, how: str) -> None:
+    engine, _, plan = opened(made, "nf4")
+    other, _, _ = opened(made, "nf4", engine={"gradient_checkpointing": how})
+    layers = [m.gradient_checkpointing for m in other.deepspeed.module.modules() if isinstance(m, Qwen2DecoderLayer)]
+    assert layers == ([True, True] if how == "whole" else [True, False])
+    assert [engine.step(plan.at(n), 1e-2)["loss"] for n in (0, 1)] == [
+        other.step(plan.at(n), 1e-2)["loss"] for n in (0, 1)
+    ]
+    assert all(torch.equal(other.weights()[name], tensor) for name, tensor in engine.weights().items())
+
+
+def test_8_bit_moments_are_bitsandbytes_own_and_resume_exactly(made: Store) -> None:
+    settings: dict[str, Any] = {"engine": {"zero_stage": 0}, "optimizer": {"kind": "adamw8bit", "clip": 0}, "rank": 64}
+    engine, samples, plan = opened(made, "nf4", **settings)
+    for step in range(6):
+        if step == 3:
+            middle = engine.state()
+        engine.step(plan.at(step), 1e-2)
+    kinds = {name.split("/")[0]: tensor.dtype for name, tensor in middle.items() if "q_proj.lora_A" in name}
+    assert kinds["state1"] == kinds["state2"] == torch.uint8 and kinds["absmax1"] == torch.float32
+
+    resumed, _, _ = opened(made, "nf4", **settings, state=middle)
+    resumed.set_moments(middle, 3)
+    for step in range(3, 6):
+        resumed.step(plan.at(step), 1e-2)
+    assert all(torch.equal(resumed.state()[name], tensor) for name, tensor in engine.state().items())
+
+    plain, _, _ = opened(made, "nf4", **settings)
+    module = plain.deepspeed.module
+    adamw = bitsandbytes.optim.AdamW8bit(trainable(module).values(), lr=1e-2, betas=(0.9, 0.999), weight_decay=0)
+    for step in range(6):
+        micros = plan.at(step)
+        tokens = sum(int(samples.trained_tokens[row]) for micro in micros for row in micro.rows)
+        for micro in micros:
+            torch.manual_seed(micro.seed)
+            (module(collate([samples[row] for row in micro.rows], BATCH, 3)) / tokens).backward()
+        adamw.step()
+        adamw.zero_grad()
+    for name, tensor in engine.weights().items():
+        torch.testing.assert_close(trainable(module)[name].detach(), tensor, rtol=1e-5, atol=1e-6)

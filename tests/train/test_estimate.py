@@ -12,11 +12,11 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from medtrain.errors import ConfigError
 from medtrain.tokens.shards import SCHEMA, Samples
-from medtrain.train import adapters
+from medtrain.train import adapters, checkpointing
 from medtrain.train.batches import collate
 from medtrain.train.deepspeed_config import EngineConfig
 from medtrain.train.engine import Engine
-from medtrain.train.estimate import GIB, estimate, render
+from medtrain.train.estimate import GIB, device_class, estimate, render, token_flops
 from medtrain.train.footprint import ModelShape, activation_bytes, base_bytes, memory, shape_of
 from medtrain.train.loss import LossModule
 from medtrain.train.model import ModelConfig, load_base
@@ -125,28 +125,26 @@ def kept_and_estimated(folder: Path, staged: StageConfig, device: torch.device) 
     Qwen2ForCausalLM(sized(True)).save_pretrained(folder)
     base = load_base(str(folder), staged.model, device, staged.batch.layout)
     model = adapters.attach(base, staged.adapter, seed=0).train()
-    checkpointing = staged.engine.gradient_checkpointing
-    if checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        model.enable_input_require_grads()
+    how = staged.engine.gradient_checkpointing
+    checkpointing.enable(model, how)
     lengths = [160, 120]
     rows, gpu = samples(lengths), device.type == "cuda"
     counted = kept_bytes(model, collate([rows[0], rows[1]], staged.batch, 0).to(device))
     shape = shape_of(str(folder), staged)
     tokens = sum(lengths) if staged.batch.layout == "packed" else 2 * max(lengths)
     found = activation_bytes(shape, staged, tokens, gpu=gpu)
-    if checkpointing:  # the one layer that is recomputed is not there yet after the forward pass
+    if how == "whole":  # the one layer that is recomputed is not there yet after the forward pass
         whole = staged.model_copy(update={"engine": EngineConfig()})
         last_norm = tokens * 4 * (shape.hidden + 1)
         found -= (activation_bytes(shape, whole, tokens, gpu=gpu) - last_norm) // shape.layers
     return counted, found
 
 
-@pytest.mark.parametrize("checkpointing", [False, True], ids=["whole", "checkpointed"])
+@pytest.mark.parametrize("how", ["none", "selective", "whole"])
 @pytest.mark.parametrize("layout", ["packed", "padded"])
 @pytest.mark.parametrize("precision", ["nf4", "fp32"])
-def test_activations_are_what_autograd_keeps(tmp_path: Path, precision: str, layout: str, checkpointing: bool) -> None:
-    engine = {"gradient_checkpointing": checkpointing}
+def test_activations_are_what_autograd_keeps(tmp_path: Path, precision: str, layout: str, how: str) -> None:
+    engine = {"gradient_checkpointing": how}
     adapter = {"kind": "lora", "rank": 16}
     staged = config(model={"precision": precision}, adapter=adapter, batch={"layout": layout}, engine=engine)
     counted, found = kept_and_estimated(tmp_path, staged, CPU)
@@ -184,7 +182,7 @@ def published(tmp_path: Path, name: str) -> ModelShape:
     ("name", "tokens_per_s", "hours"), [("0.5B", 6700, 18), ("1.5B", 3100, 39), ("1.8B", 2750, 44)]
 )
 def test_bioqwens_table_within_a_factor_of_two(tmp_path: Path, name: str, tokens_per_s: int, hours: int) -> None:
-    staged = config(stage=2, recipe="bioqwen", engine={"gradient_checkpointing": True})
+    staged = config(stage=2, recipe="bioqwen", engine={"gradient_checkpointing": "whole"})
     lengths = np.full(40_360, 215)  # a tenth of the rows, at their mean length
     found = estimate(published(tmp_path, name), staged, lengths, 4, "rtx3090", 24)
     print(f"{name}: {found.tokens_per_s:.0f} tokens/s, {10 * found.total_s / 3600:.1f} h, {found.bytes / GIB:.2f} GiB")
@@ -212,7 +210,7 @@ def test_it_fits_or_not(tmp_path: Path) -> None:
     assert fits == [None, False, True]
     saved = [
         estimate(shape, config(engine={"gradient_checkpointing": on}), lengths, 1, "h100").parts["activations"]
-        for on in (True, False)
+        for on in ("whole", "none")
     ]
     assert saved[0] < saved[1] / 5
 
@@ -241,6 +239,27 @@ def test_it_is_shown_in_words(tmp_path: Path) -> None:
     assert "100 rows, 20,000 tokens an epoch" in text
     assert "fits" in text and "4 x rtx3090" in text and "base" in text
     assert "NOT" in render(estimate(published(tmp_path, "0.5B"), config(), np.full(100, 200), 4, "rtx3090", 1))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("NVIDIA GeForce RTX 3090", "rtx3090"),
+        ("NVIDIA A100-SXM4-80GB", "a100"),
+        ("NVIDIA H100 80GB HBM3", "h100"),
+        ("Tesla T4", None),
+    ],
+)
+def test_a_device_is_known_by_its_own_name(name: str, kind: str | None) -> None:
+    assert device_class(name) == kind
+
+
+def test_recomputing_is_no_use_of_the_peak(tmp_path: Path) -> None:
+    shape = published(tmp_path, "0.5B")
+    none, whole = (config(engine={"gradient_checkpointing": how}) for how in ("none", "whole"))
+    useful = token_flops(shape, none, 200)
+    assert useful == token_flops(shape, whole, 200, recomputing=False)
+    assert 1.3 < token_flops(shape, whole, 200) / useful < 1.5
 
 
 def test_what_is_not_there_is_refused(tmp_path: Path) -> None:

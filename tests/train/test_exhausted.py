@@ -28,8 +28,8 @@ def test_a_refused_allocation_is_recognised() -> None:
         ({"batch": {"layout": "padded", "micro_samples": 4}}, ["micro_samples=4"], ["micro_tokens"]),
         ({"batch": {"layout": "padded", "micro_samples": 1}}, ["context_tokens"], ["micro_samples"]),
         ({"model": {"precision": "bf16"}}, ["model.precision: nf4 instead of bf16"], []),
-        ({"engine": {"gradient_checkpointing": True}}, [], ["gradient_checkpointing"]),
-        ({"engine": {"gradient_checkpointing": False}}, ["engine.gradient_checkpointing: true"], []),
+        ({"engine": {"gradient_checkpointing": "whole"}}, [], ["gradient_checkpointing"]),
+        ({"engine": {"gradient_checkpointing": "none"}}, ["engine.gradient_checkpointing: whole"], []),
     ],
 )
 def test_the_levers_that_are_left_are_named(settings: dict[str, Any], said: list[str], unsaid: list[str]) -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from medtrain.config import parse
 from medtrain.errors import ConfigError
-from medtrain.train.optimizer import OptimizerConfig, build, learning_rate
+from medtrain.train.optimizer import RATE_SCALE, OptimizerConfig, build, learning_rate
 
 PEAK = 2e-4
 THEIRS = {
@@ -62,10 +62,23 @@ def test_every_step_learns_and_none_above_the_peak(steps: int, fraction: float, 
 def test_adamw_holds_what_is_trained_alone() -> None:
     frozen, trained = torch.nn.Parameter(torch.zeros(2), requires_grad=False), torch.nn.Parameter(torch.zeros(3))
     config = OptimizerConfig(weight_decay=1e-5, beta1=0.8, beta2=0.95, epsilon=1e-6)
-    optimizer = build(config, [frozen, trained])
+    optimizer = build(config, [("a", frozen), ("b", trained)])
     (group,) = optimizer.param_groups
     assert [parameter is trained for parameter in group["params"]] == [True]
     assert (group["lr"], group["weight_decay"], group["betas"], group["eps"]) == (2e-4, 1e-5, (0.8, 0.95), 1e-6)
+
+
+def test_lora_plus_gives_b_a_rate_of_its_own() -> None:
+    names = ["x.lora_A.default.weight", "x.lora_B.default.weight", "y.lora_A.default.weight"]
+    parameters = [(name, torch.nn.Parameter(torch.zeros(2))) for name in names]
+    optimizer = build(OptimizerConfig(lora_plus=16), parameters)
+    found = {id(p): group[RATE_SCALE] for group in optimizer.param_groups for p in group["params"]}
+    assert [found[id(parameter)] for _, parameter in parameters] == [1.0, 16.0, 1.0]
+
+
+def test_a_paged_optimizer_without_a_gpu_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"optimizer.kind=paged_adamw8bit: .* no GPU; use adamw8bit"):
+        build(OptimizerConfig(kind="paged_adamw8bit"), [("a", torch.nn.Parameter(torch.zeros(2)))])
 
 
 @pytest.mark.parametrize(

@@ -29,11 +29,14 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on a device."""
-        mask = None if self.attention_mask is None else self.attention_mask.to(device, non_blocking=True)
-        ids, positions, predictors, targets = (
-            tensor.to(device, non_blocking=True)
-            for tensor in (self.input_ids, self.position_ids, self.predictors, self.targets)
-        )
+
+        def moved(tensor: torch.Tensor) -> torch.Tensor:
+            # From pinned memory the copy runs behind the computation of the micro-batch before.
+            return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+        mask = None if self.attention_mask is None else moved(self.attention_mask)
+        parts = (self.input_ids, self.position_ids, self.predictors, self.targets)
+        ids, positions, predictors, targets = (moved(tensor) for tensor in parts)
         return Batch(ids, positions, mask, self.lengths, predictors, targets)
 
     @property

@@ -62,7 +62,7 @@ def main(script: Path, stage: int, argv: Sequence[str] | None = None) -> None:
 
 def _plan(store: Store, config: Job) -> str:
     """Rows, steps, memory and time of a run, as far as its inputs exist."""
-    from medtrain.train import estimate, footprint
+    from medtrain.train import estimate, footprint, propose
 
     train = config.train
     try:
@@ -73,11 +73,12 @@ def _plan(store: Store, config: Job) -> str:
         return f"plan: unknown until its input exists: {missing}"
     samples = Samples.open(tokens)
     lengths = samples.lengths[samples.select("train", train.categories)]
-    asked = config.estimate
-    found = estimate.estimate(
-        footprint.shape_of(path, train), train, lengths, config.runtime.workers, asked.device, asked.memory_gib
-    )
-    return estimate.render(found)
+    asked, shape, workers = config.estimate, footprint.shape_of(path, train), config.runtime.workers
+    found = estimate.estimate(shape, train, lengths, workers, asked.device, asked.memory_gib)
+    if found.fits is not False or asked.memory_gib is None:
+        return estimate.render(found)
+    proposal = propose.fitting(shape, train, lengths, workers, asked.device, asked.memory_gib)
+    return f"{estimate.render(found)}\n{propose.render(proposal)}"
 
 
 def _summary(artifact: Artifact) -> str:

@@ -9,12 +9,12 @@ import torch.distributed as dist
 from medtrain import runtime
 from medtrain.errors import TrainingError
 from medtrain.tokens.shards import Samples
-from medtrain.train import order
+from medtrain.train import checkpointing, order, timing
 from medtrain.train import state as trainable_state
 from medtrain.train.batches import Batch, collate
 from medtrain.train.deepspeed_config import EngineConfig, deepspeed_config
 from medtrain.train.loss import LossModule
-from medtrain.train.optimizer import OptimizerConfig, build
+from medtrain.train.optimizer import RATE_SCALE, OptimizerConfig, build
 
 
 def join_group() -> None:
@@ -56,17 +56,17 @@ class Engine:
         self._samples, self._batch, self._pad_id = samples, batch, pad_id
         self._rank, self._world_size = runtime.rank(), runtime.world_size()
         model.train()  # before the engine is built: ZeRO stages agree only then
-        if engine.gradient_checkpointing:
-            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-            model.enable_input_require_grads()
+        checkpointing.enable(model, engine.gradient_checkpointing)
         module = LossModule(model)
+        gpu = any(parameter.is_cuda for parameter in module.parameters())
         self.deepspeed, *_ = deepspeed.initialize(
             model=module,
-            optimizer=build(optimizer, module.parameters()),
-            config=deepspeed_config(engine, optimizer.clip, self._world_size),
+            optimizer=build(optimizer, module.named_parameters()),
+            config=deepspeed_config(engine, optimizer.clip, self._world_size, gpu=gpu),
             dist_init_required=False,
         )
         self._device = next(module.parameters()).device if engine.zero_stage < 3 else self.deepspeed.device
+        self._clock = timing.Clock(self._device, communication=engine.time_communication)
 
     def step(
         self, micro_batches: Sequence[order.MicroBatch], learning_rate: float, *, leaving: bool = False
@@ -78,7 +78,8 @@ class Engine:
 
         Returns:
             `loss` (nats a token), `tokens`, `trained_tokens`, `gradient_norm` (before clipping), and `leaving`: how
-            many ranks said that they are, summed together with the loss so that all ranks agree at no cost.
+            many ranks said that they are, summed together with the loss so that all ranks agree at no cost. Of this
+            rank: `memory_gib`, the peak so far, and `seconds/<part>` in data, forward, backward and optimizer.
 
         Raises:
             TrainingError: the batch trains no token.
@@ -93,11 +94,13 @@ class Engine:
             loss_sum = self._forward(micro)
             sums[0] += loss_sum.detach().double()
             self.deepspeed.set_gradient_accumulation_boundary(turn == len(mine) - 1)
-            self.deepspeed.backward(loss_sum * (self._world_size / trained), scale_wrt_gas=False)
+            with self._clock.part("backward"):
+                self.deepspeed.backward(loss_sum * (self._world_size / trained), scale_wrt_gas=False)
         for group in self.deepspeed.optimizer.param_groups:
-            group["lr"] = learning_rate
+            group["lr"] = learning_rate * group[RATE_SCALE]
         norm = self._plain_gradient_norm() if self.deepspeed.zero_optimization_stage() == 0 else None
-        self.deepspeed.step()
+        with self._clock.part("optimizer"):
+            self.deepspeed.step()
         if self._world_size > 1:
             dist.all_reduce(sums)
         total, told = sums.tolist()
@@ -109,6 +112,8 @@ class Engine:
             "trained_tokens": trained,
             "gradient_norm": float(norm),
             "leaving": told,
+            "memory_gib": timing.peak_memory_gib(self._device),
+            **self._clock.read(),
         }
 
     def _plain_gradient_norm(self) -> float:
@@ -131,6 +136,7 @@ class Engine:
                     found[number, 0] = loss_sum.double()
                     found[number, 1] = float(sum(self._samples.trained_tokens[row] for row in micro.rows))
         self.deepspeed.train()
+        self._clock.read()  # what validation took is not the next step's
         if self._world_size > 1:
             dist.all_reduce(found)
         return [(float(loss), int(tokens)) for loss, tokens in found.tolist()]
@@ -144,8 +150,11 @@ class Engine:
             torch.cuda.empty_cache()
 
     def _forward(self, micro: order.MicroBatch | None) -> torch.Tensor:
+        with self._clock.part("data"):
+            batch = self._collate(micro)
         torch.manual_seed(0 if micro is None else micro.seed)
-        loss: torch.Tensor = self.deepspeed(self._collate(micro))
+        with self._clock.part("forward"):
+            loss: torch.Tensor = self.deepspeed(batch)
         return loss
 
     def _collate(self, micro: order.MicroBatch | None) -> Batch:

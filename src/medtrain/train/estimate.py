@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from medtrain.errors import ConfigError
+from medtrain.train.checkpointing import recomputed
 from medtrain.train.footprint import ModelShape, memory
 from medtrain.train.order import Ints, Plan
 from medtrain.train.stage import StageConfig
@@ -77,7 +78,7 @@ def estimate(
     parts = memory(shape, config, _largest_micro_batch(config, lengths), workers, gpu=device != "cpu-core")
     tokens = int(lengths.sum())
     step_tokens = tokens * config.epochs / plan.steps
-    flops = _token_flops(shape, config, float(lengths.mean())) * _padding(plan, config, lengths)
+    flops = token_flops(shape, config, float(lengths.mean())) * _padding(plan, config, lengths)
     step_s = step_tokens * flops / (DEVICES[device] * UTILISATION * workers)
     needed = sum(parts.values()) * SLACK + RESERVE_GIB * GIB
     return Estimate(
@@ -111,13 +112,27 @@ def _padding(plan: Plan, config: StageConfig, lengths: Ints) -> float:
     return float(sum(len(m) * lengths[list(m)].max() for m in micros) / sum(lengths[list(m)].sum() for m in micros))
 
 
-def _token_flops(shape: ModelShape, config: StageConfig, length: float) -> float:
-    """Operations a token: forward and backward to the inputs of frozen weights, and all three of the adapter's."""
+def device_class(name: str) -> str | None:
+    """The key of `DEVICES` for a device by its own name, such as `NVIDIA GeForce RTX 3090`."""
+    plain = name.lower().replace(" ", "")
+    return next((key for key in DEVICES if key in plain), None)
+
+
+def token_flops(shape: ModelShape, config: StageConfig, length: float, *, recomputing: bool = True) -> float:
+    """Operations a token: of frozen weights forward and back to their inputs, of the adapter all.
+
+    Args:
+        shape: what `shape_of` gave.
+        config: the stage.
+        length: mean tokens of a row.
+        recomputing: count the layers that are computed twice; off for the share of the peak that training uses (MFU).
+    """
     heads, _, size = shape.attention
     weights = sum(out * inner for out, inner in shape.linears) + shape.hidden * shape.vocabulary
     attention = shape.layers * heads * size * length  # causal: half of the length, for keys and for values
     forward = 2 * (weights + attention)
-    passes = 3 if config.engine.gradient_checkpointing else 2
+    again = len(recomputed(shape.layers, config.engine.gradient_checkpointing)) / shape.layers
+    passes = 2 + again * recomputing
     return passes * forward + attention * 2 + (passes + 1) * 2 * shape.adapter_elements
 
 

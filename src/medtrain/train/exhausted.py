@@ -17,7 +17,7 @@ def is_exhausted(error: BaseException) -> bool:
 def advice(config: StageConfig, device: torch.device) -> str:
     """One message: what the device held, and which settings hold less."""
     batch, engine = config.batch, config.engine
-    levers = [] if engine.gradient_checkpointing else ["set engine.gradient_checkpointing: true"]
+    levers = [] if engine.gradient_checkpointing == "whole" else ["set engine.gradient_checkpointing: whole"]
     if batch.layout == "packed":
         levers.append(f"lower batch.micro_tokens={batch.micro_tokens} (not below the longest sample)")
     elif batch.micro_samples > 1:

@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from medtrain.errors import ConfigError
 from medtrain.train import adapters
+from medtrain.train.checkpointing import recomputed
 from medtrain.train.loss import CHUNK_TOKENS
 from medtrain.train.model import compute_dtype
 from medtrain.train.stage import StageConfig
@@ -94,8 +95,8 @@ def memory(
         "base": base_bytes(shape, config, workers if stage == 3 else 1),
         "adapter": 4 * held,
         # ZeRO keeps float32 masters apart from the float32 adapter.
-        "masters": 4 * shard if stage else 0,
-        "moments": 2 * 4 * shard,
+        "masters": 4 * shard if stage and not config.engine.offload_optimizer else 0,
+        "moments": 0 if config.engine.offload_optimizer else moment_bytes(shape, config, shard),
         "gradients": 4 * (shard if stage >= 2 else adapter) + (4 * shard if stage == 1 else 0),
         "buckets": 4 * bucket if stage >= 2 else 0,
         "unpacked weight": compute * largest if config.model.precision == "nf4" else 0,
@@ -103,6 +104,15 @@ def memory(
         # Logits in the compute type, in float32, and their log-softmax.
         "logits": logits * (8 if compute == 4 else 10),
     }
+
+
+def moment_bytes(shape: ModelShape, config: StageConfig, shard: int) -> int:
+    """Bytes of both moments. bitsandbytes keeps tensors below 4,096 elements in float32, others in bytes with a float32
+    scale a block of 256 and two tables of 256 float32 for all; paged ones lie on the host when memory is short."""
+    if not config.optimizer.kind.endswith("8bit"):
+        return 2 * 4 * shard
+    packed = [n for n in shape.adapter_tensors if n >= 4096]
+    return sum(2 * (n + 4 * -(-n // 256)) for n in packed) + 8 * (shard - sum(packed)) + (2048 if packed else 0)
 
 
 def base_bytes(shape: ModelShape, config: StageConfig, shards: int) -> int:
@@ -141,6 +151,7 @@ def activation_bytes(shape: ModelShape, config: StageConfig, tokens: int, *, gpu
     if config.engine.zero_stage == 3 and config.model.precision != "nf4":
         # Under ZeRO-3 DeepSpeed's linear layer keeps its input although its weight is frozen.
         layer += compute * (2 * shape.hidden + heads * size + shape.intermediate)
-    if config.engine.gradient_checkpointing:
-        return tokens * (shape.layers * compute * shape.hidden + layer + norm)
-    return tokens * (shape.layers * layer + norm)
+    inputs = len(recomputed(shape.layers, config.engine.gradient_checkpointing))
+    # Of the recomputed layers one is whole at a time; where the last is kept, its place is free by then.
+    whole = max(shape.layers - inputs, 1)
+    return tokens * (inputs * compute * shape.hidden + whole * layer + norm)

@@ -11,7 +11,7 @@ import torch
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from medtrain import artifacts, runtime
+from medtrain import artifacts, reservation, runtime
 from medtrain.artifacts import Artifact, Build, Identity, Policy
 from medtrain.errors import TrainingError
 from medtrain.runtime import RuntimeConfig
@@ -82,6 +82,7 @@ def run_stage(root: Store, config: StageConfig, cluster: RuntimeConfig, policy: 
         _fit(build, payload, cluster)
     result = json.loads(build.store.read(RESULT))
     build.store.delete("ray")
+    build.store.delete(reservation.FILE)
     model = config.model.model_dump(mode="json")
     return build.finish({"base": base, "tokens": config.tokens, "model": model, **result})
 
@@ -113,6 +114,7 @@ def _merge(root: Store, config: StageConfig, tokens: Artifact, policy: Policy) -
 def _fit(build: Build, payload: Payload, cluster: RuntimeConfig) -> None:
     """Run the workers; a lost one is replaced, and the group goes on from the last state in memory or on storage."""
     gpu, elastic = runtime.wants_gpu(cluster), cluster.elastic
+    reservation.withdraw(build.store)
     if elastic.min_workers is not None:
         os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(elastic.start_timeout_s)
     resources: dict[str, float] = {"CPU": cluster.cpus_per_worker, **({"GPU": 1} if gpu else {})}
@@ -133,7 +135,8 @@ def _fit(build: Build, payload: Payload, cluster: RuntimeConfig) -> None:
         ),
     )
     try:
-        trainer.fit()
+        with contextlib.nullcontext() if elastic.min_workers is None else reservation.looked_at():
+            trainer.fit()
     except ray.train.TrainingFailedError as error:
         raise TrainingError(f"{payload.run}: the workers failed for good: {error}") from error
     finally:

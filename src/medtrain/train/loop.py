@@ -1,5 +1,6 @@
 """The training loop, on one page: one optimizer step after another, with validation and checkpoints between."""
 
+import hashlib
 import math
 import time
 from collections.abc import Callable
@@ -41,11 +42,13 @@ class Run:
     memory: MemoryTier | None
     tracker: Tracker | None
     bar: Bar | None
+    flops: tuple[float, float] | None = None
+    """Operations a token, and operations a second at the peak of all devices together; None where it is not known."""
 
-    def log(self, metrics: dict[str, float]) -> None:
+    def log(self, metrics: dict[str, float], **facts: str) -> None:
         """Write one step's numbers, on rank 0."""
         if self.tracker is not None:
-            self.tracker.log(metrics, self.progress.step)
+            self.tracker.log(metrics, self.progress.step, **facts)
 
 
 def train(run: Run) -> Progress:
@@ -91,13 +94,17 @@ def _step(run: Run) -> str | None:
     rate = now.rate_scale * learning_rate(run.config.optimizer, now.step, run.steps)
     metrics = run.engine.step(micro_batches, rate, leaving=bool(word))
     leaving = metrics.pop("leaving")
+    ids = [run.name_of(row) for micro in micro_batches for row in micro.rows]
     why = trouble.found(run.config.trouble, metrics, now.recent)
     if why:
-        _go_back(run, why, [run.name_of(row) for micro in micro_batches for row in micro.rows])
+        _go_back(run, why, ids)
         return None
     run.progress = _after_step(now, metrics)
     tokens_per_s = metrics["tokens"] / (time.perf_counter() - began)
-    run.log({**metrics, "learning_rate": rate, "epoch": epoch, "tokens_per_s": tokens_per_s})
+    if run.flops is not None:
+        metrics["mfu"] = tokens_per_s * run.flops[0] / run.flops[1]
+    samples = hashlib.sha256("\n".join(ids).encode()).hexdigest()[:16]  # two runs' batches can be compared by it
+    run.log({**metrics, "learning_rate": rate, "epoch": epoch, "tokens_per_s": tokens_per_s}, samples=samples)
     if run.bar is not None:
         run.bar.advance(note=f"loss {metrics['loss']:.4f}, {tokens_per_s:,.0f} tokens/s")
     return (word or "another worker must leave") if leaving else ""

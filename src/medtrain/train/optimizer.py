@@ -1,19 +1,28 @@
 """AdamW over the trainable tensors, and the learning rate as a pure function of the step."""
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
 
 from medtrain.config import Config
+from medtrain.errors import ConfigError
+
+RATE_SCALE = "rate_scale"
+"""Key of a parameter group: what the step's learning rate is multiplied with for it."""
 
 
 class OptimizerConfig(Config):
     """AdamW and its schedule."""
 
+    kind: Literal["adamw", "adamw8bit", "paged_adamw", "paged_adamw8bit"] = "adamw"
+    """PyTorch's AdamW at any ZeRO stage; or bitsandbytes': moments in 8 bits, or paged out of a GPU's memory, or both.
+    These need engine.zero_stage 0, where each state is that of one tensor and a resume is exact."""
     learning_rate: float = Field(default=2e-4, gt=0)
     """Peak learning rate."""
+    lora_plus: float = Field(default=1.0, ge=1)
+    """Learning rate of LoRA's B as a multiple of A's (LoRA+, Hayou et al. 2024, section 4: about 16)."""
     weight_decay: float = Field(default=0.0, ge=0)
     """Decoupled weight decay."""
     beta1: float = Field(default=0.9, ge=0, lt=1)
@@ -46,12 +55,42 @@ def learning_rate(config: OptimizerConfig, step: int, steps: int) -> float:
     return float(config.learning_rate * 0.5 * (1 - torch.cos(torch.tensor(torch.pi * remaining, dtype=torch.float64))))
 
 
-def build(config: OptimizerConfig, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.AdamW:
-    """AdamW over the parameters that are trained."""
-    return torch.optim.AdamW(
-        [parameter for parameter in parameters if parameter.requires_grad],
-        lr=config.learning_rate,
-        betas=(config.beta1, config.beta2),
-        eps=config.epsilon,
-        weight_decay=config.weight_decay,
-    )
+def build(config: OptimizerConfig, parameters: Iterable[tuple[str, torch.nn.Parameter]]) -> torch.optim.Optimizer:
+    """AdamW over the parameters that are trained.
+
+    Args:
+        config: kind and rates.
+        parameters: (name, parameter) of a model; those named `lora_B` may have a rate of their own.
+
+    Raises:
+        ConfigError: a paged optimizer without a GPU.
+    """
+    trained = [(name, parameter) for name, parameter in parameters if parameter.requires_grad]
+    if config.kind.startswith("paged") and any(parameter.device.type != "cuda" for _, parameter in trained):
+        raise ConfigError(
+            f"optimizer.kind={config.kind}: pages a GPU's memory out, and there is no GPU; "
+            f"use {config.kind.removeprefix('paged_')}"
+        )
+    groups: list[dict[str, Any]] = [
+        {"params": [p for name, p in trained if ("lora_B" in name) == fast], RATE_SCALE: scale}
+        for fast, scale in ((False, 1.0), (True, config.lora_plus))
+    ]
+    if config.lora_plus == 1:
+        groups = [{"params": [p for _, p in trained], RATE_SCALE: 1.0}]
+    settings: dict[str, Any] = {
+        "lr": config.learning_rate,
+        "betas": (config.beta1, config.beta2),
+        "eps": config.epsilon,
+        "weight_decay": config.weight_decay,
+    }
+    return _class(config.kind)([group for group in groups if group["params"]], **settings)
+
+
+def _class(kind: str) -> Any:
+    if kind == "adamw":
+        return torch.optim.AdamW
+    from bitsandbytes import optim
+
+    return {"adamw8bit": optim.AdamW8bit, "paged_adamw": optim.PagedAdamW, "paged_adamw8bit": optim.PagedAdamW8bit}[
+        kind
+    ]

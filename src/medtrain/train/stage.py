@@ -10,6 +10,7 @@ from medtrain.artifacts import Artifact, Identity
 from medtrain.config import Config, fingerprint, identity, knob
 from medtrain.errors import ConfigError
 from medtrain.storage import Store
+from medtrain.tracking import Service
 from medtrain.train import adapters
 from medtrain.train.deepspeed_config import EngineConfig
 from medtrain.train.model import ModelConfig
@@ -48,6 +49,8 @@ class LogConfig(Config):
 
     every_s: float = knob(5.0, gt=0)
     """Seconds between progress lines."""
+    trackers: tuple[Service, ...] = knob(())
+    """Beside JSON lines and TensorBoard: mlflow, wandb. They read their addresses and keys from the environment."""
     show_samples: bool = knob(True)
     """Print one decoded sample of each source at the start, trained part marked; off where logs must not hold texts."""
 
@@ -106,6 +109,16 @@ class StageConfig(Config):
         if self.merge_from and self.init_from:
             raise ValueError(
                 "merge_from and init_from are both set; a stage starts from merged weights or goes on with an adapter"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _exact_state(self) -> "StageConfig":
+        kind, stage = self.optimizer.kind, self.engine.zero_stage
+        if kind != "adamw" and stage:
+            raise ValueError(
+                f"optimizer.kind={kind} with engine.zero_stage={stage}: shards of its blocks cannot be put together "
+                "again; set engine.zero_stage: 0, or optimizer.kind: adamw"
             )
         return self
 

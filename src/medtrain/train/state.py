@@ -1,4 +1,4 @@
-"""The trainable state whole, in and out of an engine of any ZeRO stage: weights and both AdamW moments, float32.
+"""The trainable state whole, in and out of an engine of any ZeRO stage: weights and both AdamW moments.
 
 DeepSpeed keeps the moments in partitions of flat buffers (stages 1-3) or in the optimizer itself (stage 0). Here they
 are tensors by parameter name, so that a state loads on any number of workers and any stage.
@@ -10,7 +10,8 @@ import torch
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 State = dict[str, torch.Tensor]
-"""`weight/<name>`, `exp_avg/<name>`, `exp_avg_sq/<name>` -> tensor of the parameter's full shape, on the host."""
+"""`weight/<name>`, `exp_avg/<name>`, `exp_avg_sq/<name>` -> float32 tensor of the parameter's full shape, on the host.
+bitsandbytes' optimizers have names and types of their own for the moments: `state1/<name>`, `absmax1/<name>`."""
 
 
 def trainable(module: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
@@ -33,14 +34,16 @@ def gather(engine: Any) -> State:
     """The whole trainable state of an engine that has made at least one step; collective on all ranks."""
     from deepspeed.utils import safe_get_full_optimizer_state
 
+    stage = engine.zero_optimization_stage()
+    if stage in (1, 2):
+        _link_moments(engine.optimizer)
     state = {f"weight/{name}": tensor for name, tensor in weights(engine.module).items()}
     for name, parameter in trainable(engine.module).items():
-        for moment in MOMENTS:
-            if engine.zero_optimization_stage() == 0:
-                value = engine.optimizer.state[parameter][moment]
-            else:
-                value = safe_get_full_optimizer_state(parameter, moment)
-            state[f"{moment}/{name}"] = value.detach().to("cpu", torch.float32, copy=True)
+        if stage == 0:
+            held = {k: v for k, v in engine.optimizer.state[parameter].items() if k != "step" and torch.is_tensor(v)}
+        else:
+            held = {moment: safe_get_full_optimizer_state(parameter, moment) for moment in MOMENTS}
+        state |= {f"{key}/{name}": value.detach().to("cpu", copy=True) for key, value in held.items()}
     return state
 
 
@@ -56,13 +59,16 @@ def set_moments(engine: Any, state: State, steps: int) -> None:
 
     stage = engine.zero_optimization_stage()
     adamw = engine.optimizer if stage == 0 else engine.optimizer.optimizer
+    if not isinstance(adamw, torch.optim.AdamW):
+        _set_bitsandbytes(adamw, trainable(engine.module), state, steps)
+        return
     for tensor in _optimizer_tensors(engine, adamw, stage):
         adamw.state[tensor] = {
             "step": torch.tensor(float(steps)),
             **{moment: torch.zeros_like(tensor) for moment in MOMENTS},
         }
     if stage in (1, 2):
-        engine.optimizer._lazy_init_hp_params_optimizer_state()
+        _link_moments(engine.optimizer)
     for name, parameter in trainable(engine.module).items():
         for moment in MOMENTS:
             value = state[f"{moment}/{name}"].to(parameter.device)
@@ -70,6 +76,27 @@ def set_moments(engine: Any, state: State, steps: int) -> None:
                 adamw.state[parameter][moment].copy_(value)
             else:
                 safe_set_full_optimizer_state(parameter, value, moment)
+
+
+def _link_moments(optimizer: Any) -> None:
+    """Let DeepSpeed find each parameter's moments in the flat ones of ZeRO-1 and 2.
+
+    It does so once by itself, after the first group's first step, when those of a second group are not there yet.
+    """
+    optimizer._hp_optimizer_states_linked = False
+    optimizer._lazy_init_hp_params_optimizer_state()
+
+
+def _set_bitsandbytes(optimizer: Any, parameters: dict[str, torch.nn.Parameter], state: State, steps: int) -> None:
+    """Make the buffers as the optimizer's first step would, and fill them."""
+    names = {parameter: name for name, parameter in parameters.items()}
+    for number, group in enumerate(optimizer.param_groups):
+        for place, parameter in enumerate(group["params"]):
+            optimizer.init_state(group, parameter, number, place)
+            held = optimizer.state[parameter]
+            held["step"] = steps
+            for key in [key for key, value in held.items() if torch.is_tensor(value)]:
+                held[key].copy_(state[f"{key}/{names[parameter]}"])
 
 
 def _optimizer_tensors(engine: Any, adamw: torch.optim.Optimizer, stage: int) -> list[torch.Tensor]:

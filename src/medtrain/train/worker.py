@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,25 @@ import ray.train.torch
 import torch
 from transformers import AutoTokenizer
 
-from medtrain import artifacts, runtime
+from medtrain import artifacts, reservation, runtime
 from medtrain.errors import MedtrainError
 from medtrain.storage import Store
 from medtrain.tokens.shards import Samples
 from medtrain.tracking import Progress as Bar
 from medtrain.tracking import Tracker
-from medtrain.train import adapter_files, adapters, checkpoint, exhausted, show, tiers, validation
+from medtrain.train import (
+    adapter_files,
+    adapters,
+    checkpoint,
+    estimate,
+    exhausted,
+    show,
+    tiers,
+    validation,
+)
 from medtrain.train.checkpoint import Checkpoint, Progress
 from medtrain.train.engine import Engine, join_group
+from medtrain.train.footprint import shape_of
 from medtrain.train.loop import Run, train
 from medtrain.train.loss import LossModule
 from medtrain.train.model import load_base
@@ -72,6 +83,8 @@ def _open(job: Payload, store: Store) -> tuple[Run, Any]:
     rows = samples.select("train", config.categories)
     plan = Plan(rows, samples.lengths[rows], config.batch, seed=config.seed, epochs=config.epochs)
     steps = min(plan.steps, config.max_steps or plan.steps)
+    if leader:
+        reservation.note(store)
     attempt = checkpoint.claim_attempt(store) if leader else 0
     found = tiers.last_state(store, job.submission, config)
 
@@ -96,18 +109,31 @@ def _open(job: Payload, store: Store) -> tuple[Run, Any]:
         notice=Notice(getattr(ray.train, "get_preemption_info", None)),
         saver=Saver(store, attempt, config.checkpoint.keep) if leader else None,
         memory=tiers.memory_tier(job.submission, attempt, config.checkpoint),
-        tracker=Tracker(store.local("log"), progress.step) if leader else None,
+        tracker=Tracker(store.local("log"), progress.step, config.log.trackers, job.run) if leader else None,
         bar=Bar(config.name, steps, done=progress.step, unit="step", every_s=config.log.every_s) if leader else None,
+        flops=_flops(job, device, float(samples.lengths[rows].mean())) if leader else None,
     )
     if leader:
         _announce(run, rows, samples, tokenizer, found)
     return run, tokenizer
 
 
+def _flops(job: Payload, device: torch.device, length: float) -> tuple[float, float] | None:
+    """Operations a token and a second, for a GPU whose peak is known."""
+    kind = estimate.device_class(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
+    if kind is None:
+        return None
+    shape = shape_of(job.base_path, job.stage)
+    a_token = estimate.token_flops(shape, job.stage, length, recomputing=False)
+    return a_token, estimate.DEVICES[kind] * runtime.world_size()
+
+
 def _engine(job: Payload, samples: Samples, device: torch.device, pad_id: int, found: Checkpoint | None) -> Engine:
     """The model with its adapter under DeepSpeed: fresh, or in the state of a checkpoint."""
-    config = job.stage
+    config, began = job.stage, time.perf_counter()
     model = load_base(job.base_path, config.model, device, config.batch.layout)
+    if runtime.rank() == 0:
+        print(f"base loaded in {time.perf_counter() - began:.1f} s", flush=True)
     model = adapters.attach(model, config.adapter, config.seed)
     if job.adapter_path:
         adapter_files.read_into(model, Path(job.adapter_path))
