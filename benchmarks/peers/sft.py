@@ -96,6 +96,10 @@ def main(kind: str, job: dict[str, Any]) -> None:
         )
         counting = Counting(trainer.data_collator)
         trainer.data_collator = counting
+        if dtype == torch.float32:  # TRL makes a 4-bit model's adapter bfloat16, which such a CPU can only emulate
+            for parameter in trainer.model.parameters():
+                if parameter.requires_grad:
+                    parameter.data = parameter.data.float()
     trainer.train()
     skipped = job["warm_up"]
     first, last = skipped * job["accumulation"], job["steps"] * job["accumulation"]

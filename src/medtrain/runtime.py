@@ -61,7 +61,13 @@ def connect() -> None:
     if ray.is_initialized():
         return
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
-    variables = {"RAY_TRAIN_V2_ENABLED": "1", "RAY_TRAIN_ENABLE_PRINT_PATCH": "0", "TOKENIZERS_PARALLELISM": "false"}
+    variables = {
+        "RAY_TRAIN_V2_ENABLED": "1",
+        "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+        "TOKENIZERS_PARALLELISM": "false",
+        # Nothing here is compiled by PyTorch; importing bitsandbytes alone would load its compiler, a second a worker.
+        "TORCHDYNAMO_DISABLE": "1",
+    }
     ship = [str(plugins.PACKAGE)]
     own = plugins.own_root()
     with tempfile.TemporaryDirectory() as staging:
