@@ -65,6 +65,8 @@ def connect() -> None:
         "RAY_TRAIN_V2_ENABLED": "1",
         "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
         "TOKENIZERS_PARALLELISM": "false",
+        # What libraries deprecate in each other is theirs to mend, and not for every worker to print.
+        "PYTHONWARNINGS": "ignore::FutureWarning",
         # Nothing here is compiled by PyTorch; importing bitsandbytes alone would load its compiler, a second a worker.
         "TORCHDYNAMO_DISABLE": "1",
     }

@@ -212,6 +212,8 @@ def node_out_and_back(run: Run, draw: random.Random) -> None:
     """A node's power fails and another node comes while the run waits."""
     node_out(run, draw)
     run.wait_for("a group of one", lambda: run.world_sizes()[-1:] == [1])
+    alone = time.time()
+    run.wait_for("steps of one worker", lambda: sum(line["time"] > alone for line in run.lines()) >= 3)
     hold = Path(run.adapter["hold"])
     hold.touch()
     run.cluster.add()

@@ -102,6 +102,17 @@ def logged(run: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (run / "log" / "metrics.jsonl").read_text().splitlines()]
 
 
+def test_a_step_says_its_batch_its_time_and_its_share_of_the_peak(made: Store, tmp_path: Path) -> None:
+    run = opened(made, tmp_path / "run", max_steps=2)
+    run.flops = (3.0, 600.0)
+    train(run)
+    first, second = [line for line in logged(tmp_path / "run") if "loss" in line][:2]
+    parts = [first[f"seconds/{part}"] for part in ("data", "forward", "backward", "optimizer")]
+    assert all(part > 0 for part in parts) and first["tokens"] / sum(parts) >= first["tokens_per_s"]
+    assert first["mfu"] == pytest.approx(first["tokens_per_s"] * 3 / 600)
+    assert first["samples"] != second["samples"] and first["memory_gib"] > 0
+
+
 def test_every_step_and_every_source_is_logged_and_the_last_state_is_saved(made: Store, tmp_path: Path) -> None:
     run = opened(made, tmp_path / "run", validation={"every_steps": 4}, optimizer={"learning_rate": 1e-2})
     progress = train(run)

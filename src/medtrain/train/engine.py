@@ -2,6 +2,7 @@
 
 import gc
 from collections.abc import Sequence
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -27,6 +28,12 @@ def join_group() -> None:
 
     deepspeed.ops.__compatible_ops__ = {**deepspeed.ops.__compatible_ops__, "deepspeed_shm_comm": False}
     deepspeed.init_distributed(auto_mpi_discovery=False)
+
+
+def limit_collectives(seconds: float) -> None:
+    """Let a collective of any group fail after so long: groups that DeepSpeed makes have PyTorch's half an hour."""
+    for group in list(dist.distributed_c10d._world.pg_map):
+        dist.distributed_c10d._set_pg_timeout(timedelta(seconds=seconds), group)
 
 
 class Engine:

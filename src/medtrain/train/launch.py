@@ -77,6 +77,7 @@ def run_stage(root: Store, config: StageConfig, cluster: RuntimeConfig, policy: 
         base_path=artifacts.model_path(root, base),
         adapter_path=adapter_path,
         cpus=cluster.cpus_per_worker,
+        collective_timeout_s=cluster.collective_timeout_s,
     )
     with memory.kept(payload.submission) if config.checkpoint.memory_every_steps else contextlib.nullcontext():
         _fit(build, payload, cluster)

@@ -24,3 +24,5 @@ class Payload(Config):
     """An adapter folder to go on from."""
     cpus: float = Field(gt=0)
     """Cores of this worker."""
+    collective_timeout_s: int = Field(ge=1)
+    """A collective that takes longer has hung."""

@@ -29,7 +29,7 @@ from medtrain.train import (
     validation,
 )
 from medtrain.train.checkpoint import Checkpoint, Progress
-from medtrain.train.engine import Engine, join_group
+from medtrain.train.engine import Engine, join_group, limit_collectives
 from medtrain.train.footprint import shape_of
 from medtrain.train.loop import Run, train
 from medtrain.train.loss import LossModule
@@ -140,6 +140,7 @@ def _engine(job: Payload, samples: Samples, device: torch.device, pad_id: int, f
     if found is not None:
         set_weights(LossModule(model), found.state)
     engine = Engine(model, samples, batch=config.batch, optimizer=config.optimizer, engine=config.engine, pad_id=pad_id)
+    limit_collectives(job.collective_timeout_s)
     if found is not None:
         engine.set_moments(found.state, found.progress.updates)
     return engine
