@@ -94,12 +94,12 @@ def native_bfloat16(device: torch.device) -> bool:
     return device.type == "cuda" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def made_samples(count: int, vocabulary: int) -> Samples:
-    """Rows of 256 random tokens, the second half of each trained."""
+def made_samples(count: int, vocabulary: int, tokens: int = TOKENS) -> Samples:
+    """Rows of random tokens, the second half of each trained."""
     draw = np.random.default_rng(0)
     text = {"source": "made", "task": "qa", "category": "QA", "language": "en", "split": "train"}
-    span = {"length": TOKENS, "trained_tokens": TOKENS // 2, "trained": [[TOKENS // 2, TOKENS]]}
-    rows = [{"id": str(n), **text, **span, "input_ids": draw.integers(1, vocabulary, TOKENS)} for n in range(count)]
+    span = {"length": tokens, "trained_tokens": tokens // 2, "trained": [[tokens // 2, tokens]]}
+    rows = [{"id": str(n), **text, **span, "input_ids": draw.integers(1, vocabulary, tokens)} for n in range(count)]
     return Samples(pa.Table.from_pylist(rows, schema=SCHEMA))
 
 

@@ -1,4 +1,4 @@
-"""Several Ray nodes on this machine, each a family of processes with an address of its own: a cluster to rehearse on.
+"""Several Ray nodes on this machine, each a family of processes: a cluster to rehearse on.
 
 A head without CPUs holds the driver; nodes are added, and lost as a spot machine is, without a word.
 """

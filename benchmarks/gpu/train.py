@@ -38,13 +38,12 @@ if missing or sys.version_info[:2] not in ((3, 11), (3, 12)):
     )
 
 import numpy as np
-import pyarrow as pa
 import torch
 from peft import LoraConfig, get_peft_model
-from train_step import join_alone
+from train_step import join_alone, made_samples
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, Qwen2Config, Qwen2ForCausalLM
 
-from medtrain.tokens.shards import SCHEMA, Samples
+from medtrain.tokens.shards import Samples
 from medtrain.train import adapters, estimate
 from medtrain.train.engine import Engine
 from medtrain.train.footprint import shape_of
@@ -87,15 +86,6 @@ def staged(micro: int, checkpointing: str) -> StageConfig:
     batch = {"size": 4 * micro, "layout": "padded", "micro_samples": micro}
     given = {"name": "x", "stage": 2, "tokens": "x", "recipe": "bioqwen", "batch": batch}
     return StageConfig.model_validate({**given, "engine": {"gradient_checkpointing": checkpointing}})
-
-
-def made(count: int, tokens: int, vocabulary: int) -> Samples:
-    """Rows of random tokens, the second half of each trained."""
-    draw = np.random.default_rng(0)
-    text = {"source": "made", "task": "qa", "category": "QA", "language": "en", "split": "train"}
-    span = {"length": tokens, "trained_tokens": tokens // 2, "trained": [[tokens // 2, tokens]]}
-    rows = [{"id": str(n), **text, **span, "input_ids": draw.integers(1, vocabulary, tokens)} for n in range(count)]
-    return Samples(pa.Table.from_pylist(rows, schema=SCHEMA))
 
 
 def ours(
@@ -176,7 +166,7 @@ def contest(name: str, steps: int, tokens: int, device: torch.device) -> dict[st
     with tempfile.TemporaryDirectory() as folder:
         make_base(name, folder, device)
         shape = shape_of(folder, config)
-        samples = made(config.batch.size, tokens, shape.vocabulary)
+        samples = made_samples(config.batch.size, shape.vocabulary, tokens)
         plan = Plan(np.arange(config.batch.size), samples.lengths, config.batch, seed=0, epochs=steps + 1)
         found = {}
         for who, build in (("peer", plain), ("ours", ours)):
@@ -217,7 +207,7 @@ def capped(folder: str, samples: Samples, device: torch.device) -> list[dict[str
     found = []
     for micro, checkpointing in ((MICRO, "whole"), (16, "none")):
         config = staged(micro, checkpointing)
-        rows = made(config.batch.size, TOKENS, 1000)
+        rows = made_samples(config.batch.size, 1000, TOKENS)
         said = estimate.estimate(shape_of(folder, config), config, rows.lengths, 1, "rtx3090", CARD_GIB)
         plan = Plan(np.arange(config.batch.size), rows.lengths, config.batch, seed=0, epochs=2)
         try:

@@ -288,3 +288,19 @@ def test_optimizer_bytes_are_those_of_the_engine(stage: int, tmp_path: Path) -> 
     found = memory(shape_of(str(tmp_path), staged), staged, 64, workers=1)
     assert found["moments"] == sum(t.numel() * t.element_size() for t in moments)
     assert found["masters"] == sum(t.numel() * t.element_size() for t in masters)
+
+
+@pytest.mark.usefixtures("group_of_one")
+def test_8_bit_moments_are_those_of_the_engine(tmp_path: Path) -> None:
+    Qwen2ForCausalLM(sized(True)).save_pretrained(tmp_path)
+    given = {"engine": {"zero_stage": 0}, "optimizer": {"kind": "adamw8bit"}, "adapter": {"kind": "lora", "rank": 32}}
+    staged = config(**given)
+    model = adapters.attach(load_base(str(tmp_path), ModelConfig(precision="fp32"), CPU), staged.adapter, seed=0)
+    rows, batch = samples([9, 12]), BatchConfig(size=2, layout="padded")
+    engine = Engine(model, rows, batch=batch, optimizer=staged.optimizer, engine=staged.engine, pad_id=0)
+    engine.step(Plan(np.arange(2), rows.lengths, batch, seed=0, epochs=1).at(0), 1e-4)
+    held = [t for state in engine.deepspeed.optimizer.state.values() for t in state.values() if torch.is_tensor(t)]
+    kinds = {tensor.dtype for tensor in held}
+    storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in held}
+    assert kinds == {torch.uint8, torch.float32}
+    assert memory(shape_of(str(tmp_path), staged), staged, 64, workers=1)["moments"] == sum(storages.values())

@@ -13,8 +13,8 @@ class EngineConfig(Config):
     zero_stage: Literal[0, 1, 2, 3] = knob(1)
     """What ranks shard: nothing, optimizer state (1), gradients too (2), weights too (3)."""
     gradient_checkpointing: Literal["none", "selective", "whole"] = knob("none")
-    """Layers whose activations are recomputed in the backward pass: every second one for a sixth more time, or all for
-    a third more."""
+    """Layers whose activations are recomputed in the backward pass: every second one for a quarter more operations, or
+    all for half as many more (the base is frozen, so that its backward pass is one product a weight)."""
     offload_optimizer: bool = knob(False)
     """Keep float32 masters and moments in the host's memory (ZeRO 1-3), and make the optimizer's step there."""
     bucket_elements: int = knob(50_000_000, gt=0)
