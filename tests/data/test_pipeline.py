@@ -64,6 +64,7 @@ def test_rows_ledger_and_manifest(ray_cluster: None, store: Store, corpora: Path
     counts = {source: sum(splits.values()) for source, splits in made.facts["by_source"].items()}
     assert counts["many"] == 87
     assert set(counts) == {"many", *NAMES}
+    assert made.facts["splits"] == dict.fromkeys(counts, "corpus")
     assert sum(made.facts["dropped"].values()) == len(entries)
     assert {key: n for key, n in made.facts["dropped"].items() if key.startswith("many/")} == {
         "many/bad_json/dropped": 1,

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from medtrain.config import parse
 from medtrain.data import source
-from medtrain.data.source import SourceConfig, Unit
-from medtrain.errors import DataError
+from medtrain.data.source import LocalSplit, SourceConfig, Unit
+from medtrain.errors import ConfigError, DataError
 
 
 def test_a_corpus_is_found_below_the_root_or_by_itself(tmp_path: Path) -> None:
@@ -39,3 +40,13 @@ def test_units_know_their_size(tmp_path: Path) -> None:
     assert source.size_bytes(Unit(str(tmp_path), "folder", start=1, stop=3)) == 1100
     assert source.size_bytes(Unit(str(tmp_path / "2.txt"), "2.txt")) == 1000
     assert source.size_bytes(Unit(str(tmp_path / "2.txt"), "2.txt", start=100, stop=350)) == 250
+
+
+def test_a_local_split_has_its_shares_and_asks_only_for_the_document() -> None:
+    cut = LocalSplit(validation=0.1, test=0.2, seed=3)
+    splits = [cut.of(f"d{n}") for n in range(5000)]
+    assert abs(splits.count("test") / 5000 - 0.2) < 0.02
+    assert abs(splits.count("validation") / 5000 - 0.1) < 0.02
+    assert splits != [cut.model_copy(update={"seed": 4}).of(f"d{n}") for n in range(5000)]
+    with pytest.raises(ConfigError, match="nothing is left to train on"):
+        parse(LocalSplit, {"validation": 0.5, "test": 0.5})

@@ -52,6 +52,15 @@ def test_max_rows_draws_the_same_rows_however_the_file_is_cut(store: Store, tmp_
     assert ids < pieces
 
 
+def test_a_local_split_cuts_the_rows_anew(store: Store, tmp_path: Path) -> None:
+    config, path = corpus(tmp_path, 1000)
+    cut = stage.source_config({**config.model_dump(), "local_split": {"validation": 0.2, "test": 0.3}})
+    staged(store, cut, Unit(str(path), path.name))
+    splits = stage.read_parquet(store, "parts/000-00000.parquet")["split"].to_pylist()
+    shares = {split: splits.count(split) / len(splits) for split in ("train", "validation", "test")}
+    assert shares == pytest.approx({"train": 0.5, "validation": 0.2, "test": 0.3}, abs=0.05)
+
+
 def test_the_same_unit_gives_the_same_bytes(store: Store, tmp_path: Path) -> None:
     config, path = corpus(tmp_path, 100)
     for part in ("a", "b"):

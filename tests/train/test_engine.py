@@ -58,6 +58,14 @@ def test_train_evaluate_train_is_train_train(made: Store, precision: str) -> Non
     assert sum(tokens for _, tokens in after) == samples.trained_tokens[samples.select("validation")].sum()
 
 
+def test_a_batch_laid_out_ahead_is_used_for_its_own_step_only(made: Store) -> None:
+    calm, _, plan = opened(made, "fp32")
+    expected = [calm.step(plan.at(step), 1e-2)["loss"] for step in (0, 1, 3)]
+    engine, _, _ = opened(made, "fp32")
+    found = [engine.step(plan.at(step), 1e-2, upcoming=plan.at(step + 1))["loss"] for step in (0, 1, 3)]
+    assert found == expected
+
+
 def test_a_held_out_loss_has_no_dropout_and_is_the_same_twice(made: Store) -> None:
     engine, samples, _ = opened(made, "fp32")
     micros = [micro for _, micro in validation.micro_batches(samples, samples.select("validation"), BATCH)]

@@ -200,6 +200,7 @@ def _finish(build: Build, config: DataConfig, works: list[stage.Work]) -> Artifa
     facts = {
         "rows": len(chosen.id),
         "by_source": chosen.by_source(),
+        "splits": {s.label: "corpus" if s.local_split is None else "local" for s in config.sources},
         "dropped": dict(sorted(dropped.items())),
         "not_taken": {label: clean[label] - n for label, n in chosen.taken.items() if clean[label] > n},
     }

@@ -7,15 +7,38 @@ Only `units` raises: for what is wrong with the input as a whole.
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from medtrain.config import Config, knob
+from medtrain.data.draw import share
 from medtrain.errors import DataError
 from medtrain.records import Record, Split
 
 POINTER = b"version https://git-lfs.github.com/spec/v1"
+
+
+class LocalSplit(Config):
+    """A split of our own, drawn by seed and document, for a corpus that was published in one piece."""
+
+    validation: float = Field(0.1, ge=0, lt=1)
+    """Share of its documents, in [0, 1)."""
+    test: float = Field(0.1, ge=0, lt=1)
+    """Share of its documents, in [0, 1)."""
+    seed: int = 42
+    """Draws the documents."""
+
+    @model_validator(mode="after")
+    def _something_left(self) -> Self:
+        if self.validation + self.test >= 1:
+            raise ValueError(f"validation + test = {self.validation + self.test:g}: nothing is left to train on")
+        return self
+
+    def of(self, document: str) -> Split:
+        """The split of a document: the same in every corpus that has it."""
+        place = share(self.seed, "split", document)
+        return "test" if place < self.test else "validation" if place < self.test + self.validation else "train"
 
 
 class SourceConfig(Config):
@@ -29,6 +52,8 @@ class SourceConfig(Config):
     """The corpus's file or folder, relative to data.root, or absolute. Not identity: the files' hashes are."""
     max_rows: int | None = Field(None, ge=1)
     """At most so many clean rows, whole documents first, drawn by data.seed from all splits; null takes every row."""
+    local_split: LocalSplit | None = None
+    """Cuts the rows anew, whatever split they come in; null keeps the corpus's own. Manifest and report say `local`."""
 
     @property
     def label(self) -> str:

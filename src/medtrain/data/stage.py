@@ -5,7 +5,7 @@ A part is `parts/<name>.parquet`, `.jsonl` (its ledger) and `.json` (the marker,
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -113,7 +113,9 @@ def read_batches(config: SourceConfig, unit: Unit, entries: list[Entry]) -> Iter
             if isinstance(item, Problem):
                 id = item.id or item.position
                 entries.append(Entry("data", config.label, id, item.position, item.rule, item.detail, item.action))
-        yield [item for item in batch if isinstance(item, Record)]
+        records = [item for item in batch if isinstance(item, Record)]
+        cut = config.local_split
+        yield [replace(r, split=cut.of(r.document_id)) for r in records] if cut is not None else records
 
 
 def write_parquet(store: Store, path: str, table: pa.Table) -> None:

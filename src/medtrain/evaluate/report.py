@@ -120,7 +120,11 @@ def funnel(artifact: Artifact) -> dict[str, Any]:
     for key, count in {**facts["dropped"], **facts.get("changed", {})}.items():
         _, rule, action = key.rsplit("/", 2)
         by_rule[rule, action] += count
-    kept = {source: sum(map(_rows, splits.values())) for source, splits in facts["by_source"].items()}
+    local = {source for source, split in facts.get("splits", {}).items() if split == "local"}
+    kept = {
+        source + (" (local split)" if source in local else ""): sum(map(_rows, splits.values()))
+        for source, splits in facts["by_source"].items()
+    }
     return {
         "title": f"{artifact.kind}/{artifact.name}",
         "rows": facts["rows"],

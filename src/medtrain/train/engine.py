@@ -73,12 +73,21 @@ class Engine:
             dist_init_required=False,
         )
         self._device = next(module.parameters()).device if engine.zero_stage < 3 else self.deepspeed.device
+        self._ahead: tuple[order.MicroBatch | None, Batch] | None = None
         self._clock = timing.Clock(self._device, communication=engine.time_communication)
 
     def step(
-        self, micro_batches: Sequence[order.MicroBatch], learning_rate: float, *, leaving: bool = False
+        self,
+        micro_batches: Sequence[order.MicroBatch],
+        learning_rate: float,
+        *,
+        leaving: bool = False,
+        upcoming: Sequence[order.MicroBatch] = (),
     ) -> dict[str, float]:
         """Train one global batch; every rank calls it with the same micro-batches.
+
+        The host waits for the device once, at the end, where the loss is read: what the next step needs first (of its
+        batch `upcoming`) is laid out and on its way before that.
 
         The loss is the sum over all trained tokens of the global batch, divided by their number: rank and
         accumulation weigh nothing. DeepSpeed averages gradients over ranks, hence the factor of the world size.
@@ -110,6 +119,8 @@ class Engine:
             self.deepspeed.step()
         if self._world_size > 1:
             dist.all_reduce(sums)
+        if upcoming:
+            self._first_of_next(order.share(upcoming, self._rank, self._world_size)[0])
         total, told = sums.tolist()
         tokens = sum(int(self._samples.lengths[row]) for micro in micro_batches for row in micro.rows)
         norm = self.deepspeed.get_global_grad_norm() if norm is None else norm
@@ -157,12 +168,17 @@ class Engine:
             torch.cuda.empty_cache()
 
     def _forward(self, micro: order.MicroBatch | None) -> torch.Tensor:
+        ahead, self._ahead = self._ahead, None
         with self._clock.part("data"):
-            batch = self._collate(micro)
+            batch = ahead[1] if ahead is not None and ahead[0] == micro else self._collate(micro)
         torch.manual_seed(0 if micro is None else micro.seed)
         with self._clock.part("forward"):
             loss: torch.Tensor = self.deepspeed(batch)
         return loss
+
+    def _first_of_next(self, micro: order.MicroBatch | None) -> None:
+        with self._clock.part("data"):
+            self._ahead = (micro, self._collate(micro))
 
     def _collate(self, micro: order.MicroBatch | None) -> Batch:
         rows = () if micro is None else micro.rows
