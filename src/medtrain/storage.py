@@ -1,5 +1,6 @@
 """The few path operations there are, the same on a local disk, a shared one and an object store."""
 
+import hashlib
 import os
 import posixpath
 from pathlib import Path
@@ -9,6 +10,9 @@ from pydantic import field_validator
 
 from medtrain.config import Config, knob
 from medtrain.errors import ConfigError
+
+READ_BYTES = 1 << 22
+"""How much of a file is held at a time where it need not be held whole."""
 
 
 def default_root() -> str:
@@ -87,12 +91,21 @@ class Store:
             content: bytes = stream.read()
         return content
 
-    def write(self, path: str, content: bytes) -> None:
-        """Write a whole file, making its folders."""
+    def write(self, path: str, *content: bytes | memoryview) -> None:
+        """Write a whole file, making its folders; `content` is what stands in it, part after part."""
         full = self._full(path)
         self._fs.create_dir(posixpath.dirname(full), recursive=True)
         with self._fs.open_output_stream(full) as stream:
-            stream.write(content)
+            for part in content:
+                stream.write(part)
+
+    def sha256(self, path: str) -> str:
+        """A file's SHA-256, without the whole file in memory."""
+        found = hashlib.sha256()
+        with self._fs.open_input_stream(self._full(path)) as stream:
+            while part := stream.read(READ_BYTES):
+                found.update(part)
+        return found.hexdigest()
 
     def files(self, folder: str = "") -> list[str]:
         """Every file below a folder, as sorted paths relative to the root; empty if there is no such folder."""

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -108,15 +109,15 @@ def test_an_attempt_that_is_given_up_while_it_writes_leaves_no_whole_checkpoint(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = written(store, 10)
-    original = Store.read
+    original = Store.sha256
 
-    def read(self: Store, path: str) -> bytes:
+    def sha256(self: Store, path: str) -> str:
         """Another attempt begins between this one's files and its marker."""
         if path.endswith("progress.json") and not store.exists("attempts/000002"):
             checkpoint.claim_attempt(store)
         return original(self, path)
 
-    monkeypatch.setattr(Store, "read", read)
+    monkeypatch.setattr(Store, "sha256", sha256)
     with pytest.raises(TrainingError, match="given up"):
         checkpoint.write(store, old, Progress(step=20), state(20))
     assert latest_step(store) == 10
@@ -134,9 +135,9 @@ def test_a_disk_that_lies_is_found_out(store: Store, monkeypatch: pytest.MonkeyP
     attempt = written(store, 10)
     original = Store.write
 
-    def write(self: Store, path: str, content: bytes) -> None:
+    def write(self: Store, path: str, *content: Any) -> None:
         """Lose the last byte of every state."""
-        original(self, path, content[:-1] if path.endswith("state.safetensors") else content)
+        original(self, path, *content[:-1], content[-1][:-1] if path.endswith("state.safetensors") else content[-1])
 
     monkeypatch.setattr(Store, "write", write)
     with pytest.raises(TrainingError, match="reads back otherwise than written"):

@@ -102,7 +102,7 @@ def test_8_bit_moments_are_bitsandbytes_own_and_resume_exactly(made: Store) -> N
     assert kinds["state1"] == kinds["state2"] == torch.uint8 and kinds["absmax1"] == torch.float32
 
     resumed, _, _ = opened(made, "nf4", **settings, state=middle)
-    resumed.set_moments(middle, 3)
+    resumed.go_on(middle, 3)
     for step in range(3, 6):
         resumed.step(plan.at(step), 1e-2)
     assert all(torch.equal(resumed.state()[name], tensor) for name, tensor in engine.state().items())

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import cloudpickle
+import deepspeed
 import pytest
 import ray.train
 import torch
@@ -38,20 +39,22 @@ STEPS, HALF, EARLY, PAD = 40, 20, 4, 3
 BATCH = BatchConfig(size=6, layout="padded", micro_samples=2)
 OPTIMIZER = OptimizerConfig(learning_rate=2e-4, weight_decay=1e-2, warmup_fraction=0, schedule="constant", lora_plus=2)
 LORA = {"kind": "lora", "rank": 8, "dropout": 0.05}
+ADALORA = {"kind": "adalora", "init_rank": 6, "target_rank": 2, "tinit": 4, "tfinal": 14, "delta_t": 3}
+"""The state in the middle, step 20 of a budget phase from 5 to 26, has a pattern that is not yet frozen."""
 BOUNDS = {"fp32": (1e-4, 1e-6), "nf4": (3e-2, 1e-4)}
 """Largest movement and largest relative difference of a loss, by the base's precision."""
 
 Weights = dict[str, torch.Tensor]
 
 
-def _open(root: str, precision: str, storage: str = "uint8") -> tuple[Any, Samples, Plan]:
+def _open(root: str, precision: str, adapter: dict[str, Any], storage: str = "uint8") -> tuple[Any, Samples, Plan]:
     store = Store(root)
     samples = Samples.open(locate(store, "tokens", "tiny"))
     rows = samples.select("train")
     plan = Plan(rows, samples.lengths[rows], BATCH, seed=7, epochs=10)
     config = ModelConfig.model_validate({"precision": precision, "quant_storage": storage})
     base = load_base(str(store.local("bases/tiny")), config, torch.device("cpu"))
-    return adapters.attach(base, LORA, seed=0), samples, plan
+    return adapters.attach(base, adapter, seed=0), samples, plan
 
 
 def _engine_run(
@@ -59,13 +62,16 @@ def _engine_run(
     precision: str,
     engine_config: dict[str, Any],
     *,
+    adapter: dict[str, Any],
     storage: str = "uint8",
     mutate: str = "",
     from_half: Sequence[str] = (),
 ) -> Iterator[tuple[str, Weights, list[float]]]:
     """40 steps of our engine; `mutate` plants a bug. Each of `from_half` then goes on from the state in the middle."""
-    model, samples, plan = _open(root, precision, storage)
-    engine, losses, half = _engine(model, samples, engine_config), [], None
+    model, samples, plan = _open(root, precision, adapter, storage)
+    if mutate == "masters unmasked":
+        deepspeed.utils.safe_set_full_fp32_param = lambda parameter, value: None
+    engine, losses, half = _engine(model, samples, engine_config, adapter), [], None
     running = torch.Generator().manual_seed(1)
     for step in range(STEPS):
         if step == HALF and from_half:
@@ -81,11 +87,11 @@ def _engine_run(
     yield "", engine.weights(), [*losses, *_held_out(engine, samples)]
     for how in from_half:
         assert half is not None
-        model, samples, plan = _open(root, precision, storage)
+        model, samples, plan = _open(root, precision, adapter, storage)
         set_weights(LossModule(model), half)
-        engine = _engine(model, samples, engine_config)
+        engine = _engine(model, samples, engine_config, adapter)
         if how == "resumed":
-            engine.set_moments(half, HALF)
+            engine.go_on(half, HALF)
         later = [_step(engine, plan.at(step), step) for step in range(HALF, STEPS)]
         yield f"-{how}", engine.weights(), [*losses[:HALF], *later, *_held_out(engine, samples)]
 
@@ -99,12 +105,12 @@ def _held_out(engine: Engine, samples: Samples) -> list[float]:
 
 
 def _step(engine: Engine, micro_batches: list[MicroBatch], step: int) -> float:
-    return engine.step(micro_batches, learning_rate(OPTIMIZER, step, STEPS))["loss"]
+    return engine.step(micro_batches, learning_rate(OPTIMIZER, step, STEPS), done=step)["loss"]
 
 
-def _engine(model: Any, samples: Samples, config: dict[str, Any]) -> Engine:
-    engine = EngineConfig.model_validate(config)
-    return Engine(model, samples, batch=BATCH, optimizer=OPTIMIZER, engine=engine, pad_id=PAD)
+def _engine(model: Any, samples: Samples, config: dict[str, Any], adapter: dict[str, Any]) -> Engine:
+    engine, rule = EngineConfig.model_validate(config), adapters.rule(adapter, model, STEPS)
+    return Engine(model, samples, batch=BATCH, optimizer=OPTIMIZER, engine=engine, pad_id=PAD, rule=rule)
 
 
 def _work(task: dict[str, Any]) -> None:
@@ -119,10 +125,16 @@ def _work(task: dict[str, Any]) -> None:
     ray.train.report({})
 
 
-def _reference(root: str, precision: str) -> tuple[Weights, Weights, list[float]]:
-    """The same training in plain PyTorch: no DeepSpeed, no collate, no head on selected tokens, no loss module."""
-    model, samples, plan = _open(root, precision)
+def _reference(root: str, precision: str, adapter: dict[str, Any]) -> tuple[Weights, Weights, list[float]]:
+    """The same training in plain PyTorch: no DeepSpeed, no collate, no head on selected tokens, no loss module.
+
+    AdaLoRA's ranks are allocated by PEFT itself, where its examples call it.
+    """
+    model, samples, plan = _open(root, precision, adapter)
     model.train()
+    if adapter is ADALORA:
+        told = model.peft_config["default"]
+        told.total_step, told.tinit, told.tfinal, told.deltaT = STEPS, 4, 14, 3
     parameters = trainable(LossModule(model))
     start = {name: p.detach().clone() for name, p in parameters.items()}
     fast = [p for name, p in parameters.items() if "lora_B" in name]
@@ -139,10 +151,14 @@ def _reference(root: str, precision: str) -> tuple[Weights, Weights, list[float]
             loss = _naive_loss(model, chosen)
             (loss / trained).backward()
             total += float(loss.detach())
+        if adapter is ADALORA:
+            (0.5 * _not_orthogonal(parameters)).backward()
         torch.nn.utils.clip_grad_norm_(list(parameters.values()), 0.3)
         rate = learning_rate(OPTIMIZER, step, STEPS)
         adamw.param_groups[0]["lr"], adamw.param_groups[1]["lr"] = rate, 2 * rate
         adamw.step()
+        if adapter is ADALORA:
+            model.base_model.update_and_allocate(step + 1)
         adamw.zero_grad()
         losses.append(total / trained)
     model.eval()
@@ -152,6 +168,13 @@ def _reference(root: str, precision: str) -> tuple[Weights, Weights, list[float]
             sums = [float(_naive_loss(model, [sample])) for sample in chosen]
         losses.append(sum(sums) / sum(end - first for sample in chosen for first, end in sample.trained))
     return start, {name: p.detach().clone() for name, p in parameters.items()}, losses
+
+
+def _not_orthogonal(parameters: dict[str, torch.nn.Parameter]) -> torch.Tensor:
+    """The mean of ||P P^T - I||_F over every A and B."""
+    rows = [p if "lora_A" in name else p.T for name, p in parameters.items() if "lora_E" not in name]
+    apart = [torch.einsum("ik,jk->ij", p, p) - torch.eye(len(p)) for p in rows]
+    return sum(((a**2).sum() ** 0.5 for a in apart), torch.zeros(())) / len(apart)
 
 
 def _naive_loss(model: Any, chosen: list[Sample]) -> torch.Tensor:
@@ -194,7 +217,8 @@ def _runs(workers: int) -> dict[str, dict[str, Any]]:
 
     def add(name: str, stage: int, *, engine: dict[str, Any] | None = None, **more: Any) -> None:
         config = {"zero_stage": stage, **(engine or {})}
-        runs[name] = {"precision": name.partition("-")[0], "engine_config": config, **more}
+        adapter = ADALORA if "adalora" in name else LORA
+        runs[name] = {"precision": name.partition("-")[0], "engine_config": config, "adapter": adapter, **more}
 
     for stage in range(4):
         add(f"fp32-{stage}", stage)
@@ -205,7 +229,13 @@ def _runs(workers: int) -> dict[str, dict[str, Any]]:
         add("fp32-bug: dropout from the running RNG", 1, mutate="dropout from the running RNG")
         for precision in BOUNDS:
             add(f"{precision}-bug: row repeated", 1, mutate="row repeated")
+        for stage in (0, 2):
+            add(f"fp32-adalora-{stage}", stage)
+        add("fp32-adalora-1", 1, from_half=("resumed",))
+        add("fp32-adalora-bug: masters unmasked", 1, mutate="masters unmasked")
     if workers == 2:
+        for stage in (0, 2):
+            add(f"fp32-adalora-{stage}", stage)
         add("nf4-1", 1)
         add("nf4-3-bfloat16", 3, engine={"gradient_checkpointing": "selective"}, storage="bfloat16")
         add("fp32-2-offloaded", 2, engine={"offload_optimizer": True}, from_half=("resumed",))
@@ -221,12 +251,12 @@ def test_every_zero_stage_is_the_plain_loop_and_planted_bugs_are_seen(
     runs = _runs(workers)
     _train(made, tmp_path / "out", workers, runs)
     torch.set_num_threads(1)
-    references = {
-        precision: _reference(made.root, precision) for precision in {run["precision"] for run in runs.values()}
-    }
+    references: dict[tuple[str, bool], tuple[Weights, Weights, list[float]]] = {}
     for path in sorted((tmp_path / "out").glob("*.safetensors")):
-        name, precision = path.stem, path.stem.partition("-")[0]
-        start, wanted, losses = references[precision]
+        name, precision, adalora = path.stem, path.stem.partition("-")[0], "adalora" in path.stem
+        if (precision, adalora) not in references:
+            references[precision, adalora] = _reference(made.root, precision, ADALORA if adalora else LORA)
+        start, wanted, losses = references[precision, adalora]
         d = _movement(start, wanted, load_file(path))
         print(f"{workers} worker(s) {name}: d = {d:.2e}")
         largest, relative = BOUNDS[precision]
@@ -234,9 +264,19 @@ def test_every_zero_stage_is_the_plain_loop_and_planted_bugs_are_seen(
             assert d > largest, f"{name}: a planted bug moves the weights by {d:.2e} only"
             continue
         assert d <= largest, f"{name}: d = {d:.2e}"
+        if adalora:
+            _check_ranks(wanted, load_file(path))
         ours = json.loads(path.with_suffix(".json").read_text())
         worst = max(abs(a - b) / abs(b) for a, b in zip(ours, losses, strict=True))
         assert worst <= relative, f"{name}: a loss differs by {worst:.2e}"
     for resumed in sorted((tmp_path / "out").glob("*-resumed.safetensors")):
         plain, again = load_file(str(resumed).replace("-resumed", "")), load_file(resumed)
         assert all(torch.equal(plain[name], again[name]) for name in plain), f"{resumed.stem}: a resume is not exact"
+
+
+def _check_ranks(wanted: Weights, found: Weights) -> None:
+    """The same triplets are left as PEFT leaves, two a matrix on average, and not two in every matrix."""
+    patterns = {name: found[name] != 0 for name in found if "lora_E" in name}
+    assert all(torch.equal(pattern, wanted[name] != 0) for name, pattern in patterns.items())
+    ranks = [int(pattern.sum()) for pattern in patterns.values()]
+    assert sum(ranks) == 2 * len(ranks) and len(set(ranks)) > 1

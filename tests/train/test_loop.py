@@ -74,7 +74,7 @@ def opened(
             set_weights(LossModule(model), state.state)
         engine = Engine(model, samples, batch=config.batch, optimizer=config.optimizer, engine=config.engine, pad_id=3)
         if state is not None:
-            engine.set_moments(state.state, state.progress.updates)
+            engine.go_on(state.state, state.progress.updates)
         return engine
 
     plan = Plan(rows, samples.lengths[rows], config.batch, seed=config.seed, epochs=config.epochs)

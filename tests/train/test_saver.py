@@ -31,10 +31,10 @@ def refusing(monkeypatch: pytest.MonkeyPatch, steps: set[int]) -> None:
     """Storage that is full while the checkpoints of these steps are written."""
     original = Store.write
 
-    def write(self: Store, path: str, content: bytes) -> None:
+    def write(self: Store, path: str, *content: Any) -> None:
         if any(path.startswith(f"checkpoints/step-{step:08d}") for step in steps) and "progress" in path:
             raise OSError(errno.ENOSPC, "No space left on device")
-        original(self, path, content)
+        original(self, path, *content)
 
     monkeypatch.setattr(Store, "write", write)
 
@@ -42,11 +42,11 @@ def refusing(monkeypatch: pytest.MonkeyPatch, steps: set[int]) -> None:
 def test_saving_does_not_hold_the_training_up(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     gate, begun, original = threading.Event(), threading.Event(), Store.write
 
-    def write(self: Store, path: str, content: bytes) -> None:
+    def write(self: Store, path: str, *content: Any) -> None:
         if path.startswith("checkpoints"):
             begun.set()
             assert gate.wait(10)
-        original(self, path, content)
+        original(self, path, *content)
 
     saver = fresh(store)
     monkeypatch.setattr(Store, "write", write)

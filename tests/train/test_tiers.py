@@ -27,7 +27,7 @@ def config(every: int = 4) -> StageConfig:
 def keep(step: int, *, damaged: bool = False, best_step: int = 0) -> None:
     """A state in this node's holder."""
     own = launch.this_node()
-    files = checkpoint.encode(Progress(step, best_step), {"weight/a": torch.full((2,), float(step))})
+    files = checkpoint.joined(Progress(step, best_step), {"weight/a": torch.full((2,), float(step))})
     digests = checkpoint.digests(files)
     if damaged:
         files["state.safetensors"] = files["state.safetensors"][:-1]

@@ -19,7 +19,8 @@ def write(store: Store, folder: str, model: peft.PeftModel, weights: dict[str, t
     """Save trained weights (by the loss module's names) as an adapter folder, read back and checked.
 
     Raises:
-        TrainingError: the file does not hold the weights, or every one is zero (huggingface/peft#1402).
+        TrainingError: the file does not hold the weights, or every one that began as zero still is
+            (huggingface/peft#1402).
     """
     named = {name.removeprefix(PREFIX): tensor for name, tensor in weights.items()}
     tensors: dict[str, torch.Tensor] = peft.get_peft_model_state_dict(model, state_dict=named)
@@ -40,9 +41,10 @@ def write(store: Store, folder: str, model: peft.PeftModel, weights: dict[str, t
         raise TrainingError(
             f"adapter {folder}: {len(back)} tensors of {len(trained)} were saved; the adapter is not whole"
         )
-    grown = [tensor for name, tensor in back.items() if "lora_B" in name]
+    zero_first = "lora_E" if any("lora_E" in name for name in back) else "lora_B"
+    grown = [tensor for name, tensor in back.items() if zero_first in name]
     if grown and not any(tensor.any() for tensor in grown):
-        raise TrainingError(f"adapter {folder}: every lora_B is zero, nothing was learned or nothing was saved")
+        raise TrainingError(f"adapter {folder}: every {zero_first} is zero, nothing was learned or nothing was saved")
 
 
 def read_into(model: peft.PeftModel, folder: Path) -> None:

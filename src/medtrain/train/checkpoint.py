@@ -11,10 +11,11 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from safetensors.torch import load, save
+from safetensors.torch import load
 
 from medtrain.errors import TrainingError
 from medtrain.storage import Store
+from medtrain.train.frames import frames
 from medtrain.train.state import State
 
 FOLDER, MARKER = "checkpoints", "COMPLETE.json"
@@ -71,9 +72,14 @@ def claim_attempt(store: Store) -> int:
     return attempt
 
 
-def encode(progress: Progress, state: State) -> dict[str, bytes]:
-    """A checkpoint as its files."""
-    return {"state.safetensors": save(state), "progress.json": json.dumps(asdict(progress)).encode()}
+def encode(progress: Progress, state: State) -> dict[str, list[bytes | memoryview]]:
+    """A checkpoint as its files, each in parts; the state's memory is not copied, so it must not change."""
+    return {"state.safetensors": frames(state), "progress.json": [json.dumps(asdict(progress)).encode()]}
+
+
+def joined(progress: Progress, state: State) -> dict[str, bytes]:
+    """A checkpoint as its files, each whole."""
+    return {name: b"".join(parts) for name, parts in encode(progress, state).items()}
 
 
 def decode(path: str, files: dict[str, bytes]) -> Checkpoint:
@@ -97,12 +103,14 @@ def write(store: Store, attempt: int, progress: Progress, state: State) -> str:
     """
     _fence(store, attempt)
     folder = _folder(progress.step, attempt)
-    files = encode(progress, state)
-    for name, content in files.items():
-        store.write(f"{folder}/{name}", content)
-    sums = digests(files)
-    for name, wanted in sums.items():
-        if hashlib.sha256(store.read(f"{folder}/{name}")).hexdigest() != wanted:
+    sums = {}
+    for name, parts in encode(progress, state).items():
+        store.write(f"{folder}/{name}", *parts)
+        digest = hashlib.sha256()
+        for part in parts:
+            digest.update(part)
+        sums[name] = digest.hexdigest()
+        if store.sha256(f"{folder}/{name}") != sums[name]:
             raise TrainingError(
                 f"checkpoint {folder}/{name}: reads back otherwise than written; check {store.root}'s disk"
             )

@@ -12,6 +12,7 @@ from medtrain.errors import TrainingError
 from medtrain.tokens.shards import Samples
 from medtrain.train import checkpointing, order, timing
 from medtrain.train import state as trainable_state
+from medtrain.train.adapters import Rule
 from medtrain.train.batches import Batch, collate
 from medtrain.train.deepspeed_config import EngineConfig, deepspeed_config
 from medtrain.train.loss import LossModule
@@ -46,6 +47,7 @@ class Engine:
         optimizer: AdamW's settings.
         engine: ZeRO stage.
         pad_id: token id that pads.
+        rule: what the adapter does around each optimizer step, if it does anything.
     """
 
     def __init__(
@@ -57,10 +59,11 @@ class Engine:
         optimizer: OptimizerConfig,
         engine: EngineConfig,
         pad_id: int,
+        rule: Rule | None = None,
     ):
         import deepspeed
 
-        self._samples, self._batch, self._pad_id = samples, batch, pad_id
+        self._samples, self._batch, self._pad_id, self.rule = samples, batch, pad_id, rule
         self._rank, self._world_size = runtime.rank(), runtime.world_size()
         model.train()  # before the engine is built: ZeRO stages agree only then
         checkpointing.enable(model, engine.gradient_checkpointing)
@@ -73,6 +76,7 @@ class Engine:
             dist_init_required=False,
         )
         self._device = next(module.parameters()).device if engine.zero_stage < 3 else self.deepspeed.device
+        self._clip = optimizer.clip
         self._ahead: tuple[order.MicroBatch | None, Batch] | None = None
         self._clock = timing.Clock(self._device, communication=engine.time_communication)
 
@@ -81,13 +85,15 @@ class Engine:
         micro_batches: Sequence[order.MicroBatch],
         learning_rate: float,
         *,
+        done: int = 0,
         leaving: bool = False,
         upcoming: Sequence[order.MicroBatch] = (),
     ) -> dict[str, float]:
         """Train one global batch; every rank calls it with the same micro-batches.
 
         The host waits for the device once, at the end, where the loss is read: what the next step needs first (of its
-        batch `upcoming`) is laid out and on its way before that.
+        batch `upcoming`) is laid out and on its way before that. `done` are the steps before it, by which the
+        adapter's rule goes; its regulariser is added once, however many micro-batches and ranks there are.
 
         The loss is the sum over all trained tokens of the global batch, divided by their number: rank and
         accumulation weigh nothing. DeepSpeed averages gradients over ranks, hence the factor of the world size.
@@ -109,21 +115,28 @@ class Engine:
         for turn, micro in enumerate(mine):
             loss_sum = self._forward(micro)
             sums[0] += loss_sum.detach().double()
-            self.deepspeed.set_gradient_accumulation_boundary(turn == len(mine) - 1)
+            last = turn == len(mine) - 1
+            self.deepspeed.set_gradient_accumulation_boundary(last)
             with self._clock.part("backward"):
-                self.deepspeed.backward(loss_sum * (self._world_size / trained), scale_wrt_gas=False)
+                loss = loss_sum * (self._world_size / trained)
+                if last and self.rule is not None:  # of every rank: DeepSpeed takes the mean
+                    loss = loss + self.rule.regulariser(self._trained())
+                self.deepspeed.backward(loss, scale_wrt_gas=False)
         for group in self.deepspeed.optimizer.param_groups:
             group["lr"] = learning_rate * group[RATE_SCALE]
         norm = self._plain_gradient_norm() if self.deepspeed.zero_optimization_stage() == 0 else None
         with self._clock.part("optimizer"):
+            gradients = self._gradients() if self.rule is not None and self.rule.reads_gradients(done + 1) else {}
             self.deepspeed.step()
+            norm = self.deepspeed.get_global_grad_norm() if norm is None else norm
+            if self.rule is not None:
+                self._follow(self.rule, done + 1, gradients, float(norm))
         if self._world_size > 1:
             dist.all_reduce(sums)
         if upcoming:
             self._first_of_next(order.share(upcoming, self._rank, self._world_size)[0])
         total, told = sums.tolist()
         tokens = sum(int(self._samples.lengths[row]) for micro in micro_batches for row in micro.rows)
-        norm = self.deepspeed.get_global_grad_norm() if norm is None else norm
         return {
             "loss": total / trained,
             "tokens": tokens,
@@ -131,12 +144,33 @@ class Engine:
             "gradient_norm": float(norm),
             "leaving": told,
             "memory_gib": timing.peak_memory_gib(self._device),
+            **(self.rule.metrics() if self.rule is not None else {}),
             **self._clock.read(),
         }
 
+    def _trained(self) -> dict[str, torch.nn.Parameter]:
+        return trainable_state.trainable(self.deepspeed.module)
+
+    def _gradients(self) -> dict[str, torch.Tensor]:
+        """The gradients of the coming optimizer step, over all ranks, at full shape; collective."""
+        from deepspeed.utils import safe_get_full_grad
+
+        plain = self.deepspeed.zero_optimization_stage() == 0
+        return {n: p.grad.clone() if plain else safe_get_full_grad(p) for n, p in self._trained().items()}
+
+    def _follow(self, rule: Rule, step: int, gradients: dict[str, torch.Tensor], norm: float) -> None:
+        """Let the rule change weights, and the float32 masters that the next step would otherwise restore them from."""
+        from deepspeed.utils import safe_set_full_fp32_param
+
+        trained = self._trained()
+        clipped = min(1.0, self._clip / (norm + 1e-6)) if self._clip else 1.0
+        for name, value in rule.after_step(step, trained, gradients, clipped).items():
+            trained[name].data.copy_(value)
+            safe_set_full_fp32_param(trained[name], value)  # does nothing at stage 0, which has no masters
+
     def _plain_gradient_norm(self) -> float:
         """The norm at stage 0, where DeepSpeed clips without keeping it; gradients are reduced at the boundary."""
-        gradients = [p.grad for p in trainable_state.trainable(self.deepspeed.module).values() if p.grad is not None]
+        gradients = [p.grad for p in self._trained().values() if p.grad is not None]
         return float(torch.nn.utils.get_total_norm(gradients))
 
     def losses(self, micro_batches: Sequence[order.MicroBatch]) -> list[tuple[float, int]]:
@@ -186,11 +220,13 @@ class Engine:
 
     def state(self) -> trainable_state.State:
         """The whole trainable state; collective."""
-        return trainable_state.gather(self.deepspeed)
+        return trainable_state.gather(self.deepspeed) | (self.rule.state() if self.rule is not None else {})
 
-    def set_moments(self, saved: trainable_state.State, steps: int) -> None:
-        """Go on with a state's moments; its weights must be in the model before the engine is built."""
+    def go_on(self, saved: trainable_state.State, steps: int) -> None:
+        """Go on with a state's moments and rule; its weights must be in the model before the engine is built."""
         trainable_state.set_moments(self.deepspeed, saved, steps)
+        if self.rule is not None:
+            self.rule.load(saved)
 
     def weights(self) -> trainable_state.State:
         """The trained tensors at full shape; collective under ZeRO-3."""

@@ -93,7 +93,7 @@ def _step(run: Run) -> str | None:
     micro_batches, word = run.plan.at(now.step), run.notice.given(now.step)
     rate = now.rate_scale * learning_rate(run.config.optimizer, now.step, run.steps)
     upcoming = run.plan.at(now.step + 1) if now.step + 1 < run.steps else ()
-    metrics = run.engine.step(micro_batches, rate, leaving=bool(word), upcoming=upcoming)
+    metrics = run.engine.step(micro_batches, rate, done=now.step, leaving=bool(word), upcoming=upcoming)
     leaving = metrics.pop("leaving")
     ids = [run.name_of(row) for micro in micro_batches for row in micro.rows]
     why = trouble.found(run.config.trouble, metrics, now.recent)

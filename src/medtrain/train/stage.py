@@ -113,13 +113,16 @@ class StageConfig(Config):
         return self
 
     @model_validator(mode="after")
-    def _exact_state(self) -> "StageConfig":
+    def _parts_go_together(self) -> "StageConfig":
         kind, stage = self.optimizer.kind, self.engine.zero_stage
         if kind != "adamw" and stage:
             raise ValueError(
                 f"optimizer.kind={kind} with engine.zero_stage={stage}: shards of its blocks cannot be put together "
                 "again; set engine.zero_stage: 0, or optimizer.kind: adamw"
             )
+        refused = adapters.refusal(self.adapter, stage, self.validation.keep)
+        if refused:
+            raise ValueError(refused)
         return self
 
 

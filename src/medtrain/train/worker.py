@@ -89,7 +89,7 @@ def _open(job: Payload, store: Store) -> tuple[Run, Any]:
     found = tiers.last_state(store, job.submission, config)
 
     def open_engine(state: Checkpoint | None) -> Engine:
-        return _engine(job, samples, device, tokenizer.pad_token_id, state)
+        return _engine(job, samples, device, steps, tokenizer.pad_token_id, state)
 
     progress = found.progress if found is not None else Progress(step=0)
     held_out = validation.choose_rows(
@@ -128,7 +128,9 @@ def _flops(job: Payload, device: torch.device, length: float) -> tuple[float, fl
     return a_token, estimate.DEVICES[kind] * runtime.world_size()
 
 
-def _engine(job: Payload, samples: Samples, device: torch.device, pad_id: int, found: Checkpoint | None) -> Engine:
+def _engine(
+    job: Payload, samples: Samples, device: torch.device, steps: int, pad_id: int, found: Checkpoint | None
+) -> Engine:
     """The model with its adapter under DeepSpeed: fresh, or in the state of a checkpoint."""
     config, began = job.stage, time.perf_counter()
     model = load_base(job.base_path, config.model, device, config.batch.layout)
@@ -139,10 +141,18 @@ def _engine(job: Payload, samples: Samples, device: torch.device, pad_id: int, f
         adapter_files.read_into(model, Path(job.adapter_path))
     if found is not None:
         set_weights(LossModule(model), found.state)
-    engine = Engine(model, samples, batch=config.batch, optimizer=config.optimizer, engine=config.engine, pad_id=pad_id)
+    engine = Engine(
+        model,
+        samples,
+        batch=config.batch,
+        optimizer=config.optimizer,
+        engine=config.engine,
+        pad_id=pad_id,
+        rule=adapters.rule(config.adapter, model, steps),
+    )
     limit_collectives(job.collective_timeout_s)
     if found is not None:
-        engine.set_moments(found.state, found.progress.updates)
+        engine.go_on(found.state, found.progress.updates)
     return engine
 
 
@@ -172,6 +182,8 @@ def _finish(run: Run, tokenizer: Any, progress: Progress) -> None:
         return
     if run.config.validation.keep == "best" and progress.best_step not in (0, progress.step):
         weights = _best_weights(run.store, progress.best_step)
+    if run.engine.rule is not None:
+        run.engine.rule.finish()
     adapter_files.write(run.store, "adapter", run.engine.deepspeed.module.model, weights)
     tokenizer.save_pretrained(run.store.local("adapter"))
     kept = progress.best_step if run.config.validation.keep == "best" and progress.best_step else progress.step

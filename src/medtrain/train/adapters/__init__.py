@@ -1,9 +1,38 @@
-"""Adapters: one file each, named by `adapter.kind`."""
+"""Adapters: one file each, named by `adapter.kind`.
 
-from typing import Any
+A plug-in has `Config` and `attach(model, config, seed)`. One that acts in training has `rule(config, model, steps)` too
+and, for what it does not go with, `refusal(config, zero_stage, keep)`.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import torch
 
 from medtrain import plugins
 from medtrain.config import Config, parse
+
+Tensors = Mapping[str, torch.Tensor]
+
+
+class Rule(Protocol):
+    """What an adapter does around each optimizer step, counted from 1; see `train/allocator.py` for one."""
+
+    def regulariser(self, parameters: Tensors) -> torch.Tensor: ...
+
+    def reads_gradients(self, step: int) -> bool: ...
+
+    def after_step(
+        self, step: int, parameters: Tensors, gradients: Tensors, clipped: float
+    ) -> dict[str, torch.Tensor]: ...
+
+    def metrics(self) -> dict[str, float]: ...
+
+    def state(self) -> dict[str, torch.Tensor]: ...
+
+    def load(self, state: Tensors) -> None: ...
+
+    def finish(self) -> None: ...
 
 
 def validate(adapter: dict[str, Any]) -> Config:
@@ -15,6 +44,23 @@ def validate(adapter: dict[str, Any]) -> Config:
     module = plugins.load("train", "adapters", str(adapter.get("kind", "lora")))
     kind: type[Config] = module.Config
     return parse(kind, adapter)
+
+
+def refusal(adapter: dict[str, Any], zero_stage: int, keep: str) -> str:
+    """Why an adapter does not go with a ZeRO stage or with a choice of weights; empty where it does."""
+    module = plugins.load("train", "adapters", str(adapter.get("kind", "lora")))
+    return str(module.refusal(validate(adapter), zero_stage, keep)) if hasattr(module, "refusal") else ""
+
+
+def rule(adapter: dict[str, Any], model: Any, steps: int) -> Rule | None:
+    """What an attached adapter does around each of a run's optimizer steps, if anything.
+
+    Raises:
+        ConfigError: the run is too short for it.
+    """
+    module = plugins.load("train", "adapters", str(adapter.get("kind", "lora")))
+    made: Rule | None = module.rule(validate(adapter), model, steps) if hasattr(module, "rule") else None
+    return made
 
 
 def attach(model: Any, adapter: dict[str, Any], seed: int) -> Any:

@@ -35,7 +35,7 @@ class MemoryTier:
         self._thread.shutdown()
 
     def _work(self, progress: Progress, state: State) -> None:
-        files = checkpoint.encode(progress, state)
+        files = checkpoint.joined(progress, state)
         try:
             self._send(Offer(progress.step, self._attempt, progress.best_step), (files, checkpoint.digests(files)))
         except Exception as error:  # whatever it is, a lost holder or a full object store: the durable tier remains
