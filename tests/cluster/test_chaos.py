@@ -34,7 +34,7 @@ from medtrain.storage import Store
 from medtrain.tokens.shards import Samples
 from medtrain.train import adapters
 from medtrain.train.engine import Engine
-from medtrain.train.launch import run_stage
+from medtrain.train.launch import run
 from medtrain.train.model import load_base
 from medtrain.train.optimizer import learning_rate
 from medtrain.train.order import Plan
@@ -295,7 +295,7 @@ def storage(made_once: Store) -> Path:
 def undisturbed(made_once: Store, ray_cluster: None) -> Path:
     """The run that nothing happens to: its folder."""
     train = {**CONFIG["train"], "name": "undisturbed", "adapter": {**CONFIG["train"]["adapter"], "kind": "lora"}}
-    return run_stage(made_once, StageConfig.model_validate(train), RuntimeConfig(workers=2), Policy()).store.local()
+    return run(made_once, "stage1", StageConfig.model_validate(train), RuntimeConfig(workers=2), Policy()).store.local()
 
 
 @pytest.mark.usefixtures("group_of_one")

@@ -18,7 +18,7 @@ from medtrain.storage import Store
 from medtrain.tokens.shards import Samples
 from medtrain.train import launch, worker
 from medtrain.train import stage as stages
-from medtrain.train.launch import run_stage
+from medtrain.train.launch import run
 from medtrain.train.payload import Payload
 from medtrain.train.stage import StageConfig
 
@@ -86,11 +86,11 @@ def _goes_on_with_the_adapter(root: Store, first: Artifact) -> None:
 
 @pytest.mark.usefixtures("ray_cluster", "group_of_one")
 def test_two_stages_train_and_their_adapters_open_in_plain_peft(made: Store) -> None:
-    first = run_stage(made, StageConfig.model_validate(SETTINGS), RuntimeConfig(workers=1), Policy())
+    first = run(made, "stage1", StageConfig.model_validate(SETTINGS), RuntimeConfig(workers=1), Policy())
     assert first.facts["step"] == 8
     assert first.facts["last_loss"] < first.facts["first_loss"]
     second_config = StageConfig.model_validate({**SETTINGS, "stage": 2, "merge_from": "stage1/tiny", "max_steps": 2})
-    second = run_stage(made, second_config, RuntimeConfig(workers=1), Policy())
+    second = run(made, "stage2", second_config, RuntimeConfig(workers=1), Policy())
     assert second.facts["base"] == "artifact:merged/stage1-tiny"
     base = AutoModelForCausalLM.from_pretrained(made.local("merged/stage1-tiny"), dtype=torch.float32)
     opened = peft.PeftModel.from_pretrained(base, str(second.store.local("adapter")))
@@ -102,7 +102,7 @@ def test_two_stages_train_and_their_adapters_open_in_plain_peft(made: Store) -> 
     assert not torch.allclose(plain, adapted)
     assert not second.store.folders("ray")
     _goes_on_with_the_adapter(made, first)
-    again = run_stage(made, second_config, RuntimeConfig(workers=1), Policy())
+    again = run(made, "stage2", second_config, RuntimeConfig(workers=1), Policy())
     assert again.fingerprint == second.fingerprint
     before = locate(made, "merged", "stage1-tiny").fingerprint
     remade = _remake(made, first)
@@ -110,9 +110,9 @@ def test_two_stages_train_and_their_adapters_open_in_plain_peft(made: Store) -> 
     merged = locate(made, "merged", "stage1-tiny")
     assert merged.fingerprint != before and merged.manifest["identity"]["inputs"] == {"stage1/tiny": remade.fingerprint}
     with pytest.raises(IdentityMismatch, match=r"config.epochs: \S+ -> 3"):
-        run_stage(made, StageConfig.model_validate({**SETTINGS, "epochs": 3}), RuntimeConfig(), Policy())
+        run(made, "stage1", StageConfig.model_validate({**SETTINGS, "epochs": 3}), RuntimeConfig(), Policy())
 
 
 def test_a_stage_without_its_input_says_which_job_makes_it(store: Store) -> None:
     with pytest.raises(MissingArtifact, match=r"tokens/tiny does not exist.*jobs/build_tokens.py makes it"):
-        run_stage(store, StageConfig.model_validate(SETTINGS), RuntimeConfig(), Policy())
+        run(store, "stage1", StageConfig.model_validate(SETTINGS), RuntimeConfig(), Policy())

@@ -57,7 +57,7 @@ def main(script: Path, stage: int, argv: Sequence[str] | None = None) -> None:
         return
     runtime.connect()
     runtime.check_cluster(store)
-    print(_summary(launch.run_stage(store, config.train, config.runtime, call.policy)), flush=True)
+    print(_summary(launch.run(store, config.train.kind, config.train, config.runtime, call.policy)), flush=True)
 
 
 def _plan(store: Store, config: Job) -> str:

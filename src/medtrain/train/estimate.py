@@ -11,7 +11,7 @@ from medtrain.errors import ConfigError
 from medtrain.train.checkpointing import recomputed
 from medtrain.train.footprint import ModelShape, memory
 from medtrain.train.order import Ints, Plan
-from medtrain.train.stage import StageConfig
+from medtrain.train.settings import TrainConfig
 
 GIB = 2**30
 DEVICES = {"rtx3090": 71e12, "rtx4090": 165e12, "a100": 312e12, "h100": 989e12, "cpu-core": 0.4e12}
@@ -51,7 +51,7 @@ class Estimate:
 
 def estimate(
     shape: ModelShape,
-    config: StageConfig,
+    config: TrainConfig,
     lengths: Ints,
     workers: int,
     device: str,
@@ -96,7 +96,7 @@ def estimate(
     )
 
 
-def _largest_micro_batch(config: StageConfig, lengths: Ints) -> int:
+def _largest_micro_batch(config: TrainConfig, lengths: Ints) -> int:
     batch = config.batch
     if batch.layout == "packed":
         held = int(np.sort(lengths)[-batch.size :].sum()) if batch.unit == "samples" else batch.micro_tokens
@@ -104,7 +104,7 @@ def _largest_micro_batch(config: StageConfig, lengths: Ints) -> int:
     return min(batch.micro_samples, len(lengths)) * int(lengths.max())
 
 
-def _padding(plan: Plan, config: StageConfig, lengths: Ints) -> float:
+def _padding(plan: Plan, config: TrainConfig, lengths: Ints) -> float:
     """Computed over real tokens, from a few steps of the plan."""
     if config.batch.layout == "packed":
         return 1.0
@@ -118,7 +118,7 @@ def device_class(name: str) -> str | None:
     return next((key for key in DEVICES if key in plain), None)
 
 
-def token_flops(shape: ModelShape, config: StageConfig, length: float, *, recomputing: bool = True) -> float:
+def token_flops(shape: ModelShape, config: TrainConfig, length: float, *, recomputing: bool = True) -> float:
     """Operations a token: of frozen weights forward and back to their inputs, of the adapter all.
 
     Args:

@@ -2,7 +2,7 @@
 
 import torch
 
-from medtrain.train.stage import StageConfig
+from medtrain.train.settings import TrainConfig
 
 GIB = 2**30
 
@@ -14,7 +14,7 @@ def is_exhausted(error: BaseException) -> bool:
     )
 
 
-def advice(config: StageConfig, device: torch.device) -> str:
+def advice(config: TrainConfig, device: torch.device) -> str:
     """One message: what the device held, and which settings hold less."""
     batch, engine = config.batch, config.engine
     levers = [] if engine.gradient_checkpointing == "whole" else ["set engine.gradient_checkpointing: whole"]

@@ -16,7 +16,7 @@ from medtrain.train import adapters
 from medtrain.train.checkpointing import recomputed
 from medtrain.train.loss import CHUNK_TOKENS
 from medtrain.train.model import compute_dtype
-from medtrain.train.stage import StageConfig
+from medtrain.train.settings import TrainConfig
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class ModelShape:
         return sum(self.adapter_tensors)
 
 
-def shape_of(path: str, config: StageConfig) -> ModelShape:
+def shape_of(path: str, config: TrainConfig) -> ModelShape:
     """Read a model's config alone and build it, with its adapter, on the meta device.
 
     Raises:
@@ -80,7 +80,7 @@ def shape_of(path: str, config: StageConfig) -> ModelShape:
 
 
 def memory(
-    shape: ModelShape, config: StageConfig, micro_tokens: int, workers: int, *, gpu: bool = True
+    shape: ModelShape, config: TrainConfig, micro_tokens: int, workers: int, *, gpu: bool = True
 ) -> dict[str, int]:
     """Bytes on one device by part, with a micro-batch of so many tokens."""
     stage, bucket = config.engine.zero_stage, config.engine.bucket_elements
@@ -106,7 +106,7 @@ def memory(
     }
 
 
-def moment_bytes(shape: ModelShape, config: StageConfig, shard: int) -> int:
+def moment_bytes(shape: ModelShape, config: TrainConfig, shard: int) -> int:
     """Bytes of both moments. bitsandbytes keeps tensors below 4,096 elements in float32, others in bytes with a float32
     scale a block of 256 and two tables of 256 float32 for all; paged ones lie on the host when memory is short."""
     if not config.optimizer.kind.endswith("8bit"):
@@ -115,7 +115,7 @@ def moment_bytes(shape: ModelShape, config: StageConfig, shard: int) -> int:
     return sum(2 * (n + 4 * -(-n // 256)) for n in packed) + 8 * (shard - sum(packed)) + (2048 if packed else 0)
 
 
-def base_bytes(shape: ModelShape, config: StageConfig, shards: int) -> int:
+def base_bytes(shape: ModelShape, config: TrainConfig, shards: int) -> int:
     """Bytes of the frozen base. ZeRO-3 shards weights, not the scales of 4-bit blocks, which are no parameters."""
     width: int = compute_dtype(config.model).itemsize
     if config.model.precision != "nf4":
@@ -132,7 +132,7 @@ def base_bytes(shape: ModelShape, config: StageConfig, shards: int) -> int:
     return -(-(packed + shape.other_elements * width) // shards) + state + shape.buffer_bytes
 
 
-def activation_bytes(shape: ModelShape, config: StageConfig, tokens: int, *, gpu: bool = True) -> int:
+def activation_bytes(shape: ModelShape, config: TrainConfig, tokens: int, *, gpu: bool = True) -> int:
     """What autograd keeps of a micro-batch between forward and backward.
 
     Without dropout on a float32 base layers share their inputs, so there it is an upper bound.

@@ -1,4 +1,4 @@
-"""A stage from config to artifact: inputs, merge, workers under Ray Train, manifest."""
+"""A run from config to artifact: inputs, merge, workers under Ray Train, manifest."""
 
 import contextlib
 import json
@@ -20,7 +20,7 @@ from medtrain.train import stage as stages
 from medtrain.train.memory import launch as memory
 from medtrain.train.notice import listen
 from medtrain.train.payload import FAILURE, RESULT, Payload
-from medtrain.train.stage import StageConfig
+from medtrain.train.settings import TrainConfig
 
 
 class ListeningBackend(TorchConfig().backend_cls):  # type: ignore[misc]
@@ -47,17 +47,16 @@ def _work(payload: dict[str, Any]) -> None:
     work(Payload.model_validate(payload))
 
 
-def run_stage(root: Store, config: StageConfig, cluster: RuntimeConfig, policy: Policy) -> Artifact:
-    """Train a stage on the connected cluster, or read it back if it is whole already.
+def run(root: Store, kind: str, config: TrainConfig, cluster: RuntimeConfig, policy: Policy) -> Artifact:
+    """Train <kind>/<name> on the connected cluster, or read it back if it is whole already.
 
     A killed run is gone on with from its last whole checkpoint when this is called again.
 
     Raises:
         MissingArtifact: an input does not exist; the message names the job that makes it.
-        IdentityMismatch: a stage of this name was made from something else.
+        IdentityMismatch: an artifact of this name was made from something else.
         TrainingError: the workers failed for good.
     """
-    kind = f"stage{config.stage}"
     tokens = artifacts.locate(root, "tokens", config.tokens)
     build = artifacts.begin(root, kind, config.name, stages.identity_of(root, config, tokens), policy)
     if isinstance(build, Artifact):
@@ -73,7 +72,7 @@ def run_stage(root: Store, config: StageConfig, cluster: RuntimeConfig, policy: 
         root=root.root,
         run=f"{kind}/{config.name}",
         submission=uuid.uuid4().hex,
-        stage=config,
+        train=TrainConfig.model_validate({name: getattr(config, name) for name in TrainConfig.model_fields}),
         base_path=artifacts.model_path(root, base),
         adapter_path=adapter_path,
         cpus=cluster.cpus_per_worker,
@@ -88,7 +87,7 @@ def run_stage(root: Store, config: StageConfig, cluster: RuntimeConfig, policy: 
     return build.finish({"base": base, "tokens": config.tokens, "model": model, **result})
 
 
-def _merge(root: Store, config: StageConfig, tokens: Artifact, policy: Policy) -> Artifact:
+def _merge(root: Store, config: TrainConfig, tokens: Artifact, policy: Policy) -> Artifact:
     """The merged weights of the stage to start from, made once and kept."""
     run = str(config.merge_from)
     source = artifacts.locate(root, *run.split("/", 1))

@@ -17,14 +17,14 @@ from medtrain.train.notice import Leaving, Notice
 from medtrain.train.optimizer import learning_rate
 from medtrain.train.order import MicroBatch, Plan
 from medtrain.train.saver import Saver
-from medtrain.train.stage import StageConfig
+from medtrain.train.settings import TrainConfig
 
 
 @dataclass
 class Run:
     """All that the loop needs; `saver`, `memory`, `tracker` and `bar` are None on every rank but 0."""
 
-    config: StageConfig
+    config: TrainConfig
     store: Store
     name_of: Callable[[int], str]
     """A row's sample id."""

@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from medtrain.config import Config
-from medtrain.train.stage import StageConfig
+from medtrain.train.settings import TrainConfig
 
 FAILURE, RESULT = "failure.json", "result.json"
 
@@ -14,10 +14,10 @@ class Payload(Config):
     root: str
     """The storage root."""
     run: str
-    """The stage's folder under it, `<kind>/<name>`."""
+    """The run's folder under it, `<kind>/<name>`."""
     submission: str
     """A number of this submission: an error of an earlier one does not stop this."""
-    stage: StageConfig
+    train: TrainConfig
     base_path: str
     """What `from_pretrained` takes."""
     adapter_path: str | None

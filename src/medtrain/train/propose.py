@@ -5,14 +5,14 @@ from typing import Any
 from medtrain.train.estimate import estimate
 from medtrain.train.footprint import ModelShape
 from medtrain.train.order import Ints
-from medtrain.train.stage import StageConfig
+from medtrain.train.settings import TrainConfig
 
 Override = tuple[str, Any]
 """A setting below the stage's config, with dots, and its value."""
 
 
 def fitting(
-    shape: ModelShape, config: StageConfig, lengths: Ints, workers: int, device: str, device_memory_gib: float
+    shape: ModelShape, config: TrainConfig, lengths: Ints, workers: int, device: str, device_memory_gib: float
 ) -> list[Override] | None:
     """The settings with which a stage fits, as few as do; None where all of them together are not enough.
 
@@ -28,7 +28,7 @@ def fitting(
     return None
 
 
-def _levers(config: StageConfig, lengths: Ints, workers: int) -> list[Override]:
+def _levers(config: TrainConfig, lengths: Ints, workers: int) -> list[Override]:
     engine, batch = config.engine, config.batch
     ladder = ("none", "selective", "whole")
     levers: list[Override] = [
@@ -54,12 +54,12 @@ def _levers(config: StageConfig, lengths: Ints, workers: int) -> list[Override]:
     return levers
 
 
-def _changed(config: StageConfig, chosen: dict[str, Any]) -> StageConfig:
+def _changed(config: TrainConfig, chosen: dict[str, Any]) -> TrainConfig:
     given = config.model_dump(mode="json")
     for setting, value in chosen.items():
         section, name = setting.split(".")
         given[section][name] = value
-    return StageConfig.model_validate(given)
+    return type(config).model_validate(given)
 
 
 def render(found: list[Override] | None, section: str = "train") -> str:

@@ -11,10 +11,10 @@ from medtrain.train.checkpoint import Checkpoint
 from medtrain.train.memory import launch as memory
 from medtrain.train.memory.holder import usable
 from medtrain.train.memory.tier import MemoryTier, opened
-from medtrain.train.stage import CheckpointConfig, StageConfig
+from medtrain.train.settings import CheckpointConfig, TrainConfig
 
 
-def last_state(store: Store, submission: str, config: StageConfig) -> Checkpoint | None:
+def last_state(store: Store, submission: str, config: TrainConfig) -> Checkpoint | None:
     """The newest state there is: in the memory of nodes if it is beyond the storage, else the last whole checkpoint."""
     leader = runtime.rank() == 0
     chosen = _from_leader(_in_memory(store, submission, config) if leader else None)
@@ -45,7 +45,7 @@ def memory_tier(submission: str, attempt: int, config: CheckpointConfig) -> Memo
     return MemoryTier(attempt, memory.sender(submission, nodes, own)) if runtime.rank() == 0 else None
 
 
-def _in_memory(store: Store, submission: str, config: StageConfig) -> Any:
+def _in_memory(store: Store, submission: str, config: TrainConfig) -> Any:
     """The (offer, holder) that beats the storage, if there is one."""
     if not config.checkpoint.memory_every_steps:
         return None

@@ -58,7 +58,7 @@ def work(job: Payload) -> None:
         raise
     except Exception as error:
         if exhausted.is_exhausted(error):
-            _fail(store, job, exhausted.advice(job.stage, ray.train.torch.get_device()))
+            _fail(store, job, exhausted.advice(job.train, ray.train.torch.get_device()))
         raise
 
 
@@ -72,7 +72,7 @@ def _failed(store: Store, submission: str) -> bool:
 
 def _open(job: Payload, store: Store) -> tuple[Run, Any]:
     """Everything the loop needs, restored from the last whole checkpoint if there is one."""
-    config, root = job.stage, Store(job.root)
+    config, root = job.train, Store(job.root)
     runtime.set_threads(job.cpus)
     join_group()
     device = ray.train.torch.get_device()
@@ -123,8 +123,8 @@ def _flops(job: Payload, device: torch.device, length: float) -> tuple[float, fl
     kind = estimate.device_class(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
     if kind is None:
         return None
-    shape = shape_of(job.base_path, job.stage)
-    a_token = estimate.token_flops(shape, job.stage, length, recomputing=False)
+    shape = shape_of(job.base_path, job.train)
+    a_token = estimate.token_flops(shape, job.train, length, recomputing=False)
     return a_token, estimate.DEVICES[kind] * runtime.world_size()
 
 
@@ -132,7 +132,7 @@ def _engine(
     job: Payload, samples: Samples, device: torch.device, steps: int, pad_id: int, found: Checkpoint | None
 ) -> Engine:
     """The model with its adapter under DeepSpeed: fresh, or in the state of a checkpoint."""
-    config, began = job.stage, time.perf_counter()
+    config, began = job.train, time.perf_counter()
     model = load_base(job.base_path, config.model, device, config.batch.layout)
     if runtime.rank() == 0:
         print(f"base loaded in {time.perf_counter() - began:.1f} s", flush=True)
