@@ -32,14 +32,21 @@ class Record:
 
     `id` is unique in an artifact (`<source>:<id in the corpus>`); rows cut from one document share `document_id`, so
     that a split never tears a document. `task` names the schema of `gold` and the wording (ner, relations, labels,
-    translation, qa, general, identity); `category` is the paper's (NER, RE, TC, MT, QA, GENERAL, SELF). `meta` holds
-    what a source wants to keep, JSON values only.
+    choice, options, attribute, summary, cloze, translation, qa, general, identity); `category` is the kind that stages
+    and experts are chosen by, a paper's own: NER, RE, TC, MT, QA, GENERAL, SELF, or MCQA, MC, EA, ES, ER, MLDC, MRC,
+    TS, NLI. `meta` holds what a source wants to keep, JSON values only.
 
     `gold` by task:
         ner        {"entities": [{"type", "text", "start", "end"}], "types": [asked for]}; offsets are code points into
                    the context of the first user turn, half-open, or null where the corpus has none
         relations  {"relations": [{"type", "head", "tail"}], "types": [...]}
         labels     {"labels": [...], "label_set": [...]}
+        choice     {"label", "label_set": [...]}; exactly one label of the set
+        options    {"options": {"A": text, ...}, "answer": "B"}; keys are single capital letters, several right ones
+                   stand sorted and without blanks; the query is the question
+        attribute  {"attribute", "values": [...]}; the query is the name of the thing
+        summary    {"summary"}; the context is the text
+        cloze      {"answers": [...]}, the first is taught; the query is the sentence with `@placeholder`
         others     null; the reference is the text of the last assistant turn
     """
 

@@ -217,3 +217,41 @@ def test_ten_rows_of_each_wording_train_exactly_the_answer_and_its_end(kit: Any,
             assert entries == []
             assert kit.trained_texts(sample) == [renderer.reference(row) + END]
             assert renderer.prompt(row) == sample.input_ids[: sample.trained[0][0]].tolist()
+
+
+CHOICE = {"label": "yes", "label_set": ["yes", "no"]}
+
+
+def test_a_query_of_its_own_is_wrapped_where_the_wording_has_a_place_for_it(kit: Any, byte_base: Path) -> None:
+    renderer = kit.renderer(byte_base)
+    texts = set()
+    for number in range(20):
+        record = kit.record(" Is {it} so? ", "A text.", task="choice", gold=CHOICE, id=f"s:{number}")
+        text = renderer.text(record)
+        assert text.count("Is {it} so?") == text.count("yes, no") == 1
+        assert text.endswith("\nA text.<|im_end|>\n<|im_start|>assistant\nyes" + END)
+        texts.add(text)
+    assert len(texts) > 2
+
+
+def test_a_query_of_its_own_stands_verbatim_where_the_wording_has_none(kit: Any, byte_base: Path) -> None:
+    gold = {"entities": [], "types": ["Drug"]}
+    record = kit.record("找出{药物}：\n无。\n答：", "", language="zh", task="ner", gold=gold)
+    answer = "文中没有这些类型的实体。"
+    assert kit.renderer(byte_base).text(record) == chat(ZH, "找出{药物}：\n无。\n答：", answer)
+
+
+def test_only_the_first_query_is_wrapped(kit: Any, byte_base: Path) -> None:
+    turns = (Turn("user", query="A?"), Turn("assistant", text="B.", trained=True))
+    text = kit.renderer(byte_base).text(kit.record(turns=turns * 2, task="choice", gold=CHOICE))
+    assert text.count("yes, no") == 1
+    assert "<|im_start|>user\nA?<|im_end|>" in text
+
+
+def test_options_stand_as_lines_between_question_and_context(kit: Any, byte_base: Path) -> None:
+    gold = {"options": {"A": "one\r\nline", "B": "two; {b}"}, "answer": "B"}
+    for number in range(10):
+        record = kit.record("Which?", "A case.", task="options", gold=gold, id=f"s:{number}")
+        text = kit.renderer(byte_base).text(record)
+        assert "Which?\nA. one line\nB. two; {b}\n" in text
+        assert text.endswith("\nA case.<|im_end|>\n<|im_start|>assistant\nB. two; {b}" + END)

@@ -7,11 +7,10 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
 
-from medtrain import plugins
 from medtrain.demo.base import Budget
 from medtrain.tokens.recipe import SYSTEM_PROMPTS
 from medtrain.tokens.template import END_OF_TEXT, IM_END, IM_START
-from medtrain.tokens.words import KIND, ROOM, wording
+from medtrain.tokens.words import wording
 from medtrain.tracking import Progress
 
 PAD = "<|padoftext|>"
@@ -22,6 +21,8 @@ SPLIT = (
 """Qwen2's pre-tokenizer."""
 FRAME_WEIGHT = 20
 """How often the frame counts beside the corpus: a part of it stands in every sample, so it should be few tokens."""
+FRAME_TASKS = ("labels", "ner", "relations")
+"""Whose phrasings belong to the frame; those of tasks that no demo has would take tokens away from the corpus."""
 
 
 def tokenizer(texts: Sequence[str], vocabulary: int) -> PreTrainedTokenizerFast:
@@ -53,7 +54,7 @@ def tokenizer(texts: Sequence[str], vocabulary: int) -> PreTrainedTokenizerFast:
 def frame() -> list[str]:
     """What stands around the corpus in a sample: system prompts and the phrasings of instructions."""
     prompts = [f"system\n{prompt}user\nassistant\n" for prompt in SYSTEM_PROMPTS.values()]
-    banks = [wording(task).INSTRUCTIONS for task in plugins.files(ROOM, KIND)]
+    banks = [wording(task).INSTRUCTIONS for task in FRAME_TASKS]
     return prompts + [phrasing for bank in banks for phrasings in bank.values() for phrasing in phrasings]
 
 

@@ -26,7 +26,7 @@ class Unusable:
 
 
 def read(record: Record, seed: int) -> Dialogue | Unusable:
-    """Pair up the turns; queries and answers that are empty are worded by the record's task and gold."""
+    """Pair up the turns; the first query, and answers that are empty, are worded by the record's task and gold."""
     turns = list(record.turns)
     system = turns.pop(0) if turns and turns[0].role == "system" else Turn("system")
     roles = [turn.role for turn in turns]
@@ -36,7 +36,7 @@ def read(record: Record, seed: int) -> Dialogue | Unusable:
     exchanges: list[Exchange] = []
     for number in range(0, len(turns), 2):
         user, reply = turns[number], turns[number + 1] if number + 1 < len(turns) else Turn("assistant")
-        query = user.query if user.query.strip() or number else words.instruction(record, seed)
+        query = user.query if number else words.question(record, user.query, seed)
         if not (query.strip() or user.context.strip()):
             return Unusable("empty-question", f"turn {number + 1} has neither query nor context")
         text = reply.text if reply.text.strip() or not words.is_structured(record) else words.answer(record)

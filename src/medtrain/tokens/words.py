@@ -1,4 +1,4 @@
-"""The one place where a record's task meets its wording: the instruction asked, the answer written, the answer read."""
+"""The one place where a record's task meets its wording: how its question is asked and its answer written."""
 
 import hashlib
 from types import ModuleType
@@ -6,7 +6,7 @@ from typing import Any
 
 from medtrain import plugins
 from medtrain.records import Record
-from medtrain.tokens.wording._lines import enumerate_names, pick
+from medtrain.tokens.wording._lines import enumerate_names, normal, pick
 
 ROOM, KIND, PLAIN = "tokens", "wording", "plain"
 
@@ -26,15 +26,24 @@ def is_structured(record: Record) -> bool:
     return record.gold is not None and has_wording(record.task)
 
 
-def instruction(record: Record, seed: int) -> str:
-    """A phrasing of the record's task, the same for the same seed and id; empty where the task has no phrasings."""
+def question(record: Record, query: str, seed: int) -> str:
+    """A record's first query as it is asked, the same for the same seed and id.
+
+    A phrasing that holds `{query}` goes around the query; where the task has none, the query stands as it is. A record
+    without a query is asked by a phrasing that needs none.
+    """
     words = wording(record.task)
     if record.gold is None or not any(words.INSTRUCTIONS.values()):
-        return ""
-    phrasings = pick(words.INSTRUCTIONS, record.language)
+        return query
+    wraps = bool(query.strip())
+    phrasings = [text for text in pick(words.INSTRUCTIONS, record.language) if ("{query}" in text) == wraps]
+    if not phrasings:
+        return query
     digest = hashlib.blake2b(f"{seed}/{record.id}".encode(), digest_size=8).digest()
     phrasing = phrasings[int.from_bytes(digest, "big") % len(phrasings)]
-    return phrasing.format(types=enumerate_names(words.asked(record.gold), record.language))
+    names = words.asked(record.gold)
+    types, lines = enumerate_names(names, record.language), "\n".join(normal(name) for name in names)
+    return phrasing.format(query=query.strip(), types=types, lines=lines)
 
 
 def answer(record: Record, context: str | None = None) -> str:
