@@ -12,11 +12,17 @@ from medtrain.evaluate.intervals import Bootstrap, intervals
 ENTITIES = {"entities": [{"type": "A", "text": "x"}, {"type": "B", "text": "y"}]}
 RELATIONS = {"relations": [{"type": "A", "head": "x", "tail": "y"}]}
 LABELS = {"labels": ["a", "b"]}
+LABEL = {"label": "a"}
+VALUES = {"attribute": "symptoms", "values": ["x", "y"]}
+ANSWERS = {"answers": ["two words"]}
 KINDS: tuple[tuple[object, object], ...] = (
     ("多喝水，注意休息。", ""),
     (ENTITIES, {"entities": []}),
     (RELATIONS, {"relations": []}),
     (LABELS, {"labels": []}),
+    (LABEL, {"label": ""}),
+    (VALUES, {"values": []}),
+    (ANSWERS, {"answers": []}),
 )
 """For each kind of thing that tasks compare: a gold and the empty prediction."""
 

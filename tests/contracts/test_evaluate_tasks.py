@@ -12,6 +12,13 @@ GOLD: dict[str, Any] = {
     "relations": [{"type": "treats", "head": "aspirin", "tail": "fever"}],
     "labels": ["a"],
     "label_set": ["a", "b"],
+    "label": "a",
+    "options": {"A": "rest", "B": "Drink water."},
+    "answer": "B",
+    "attribute": "symptoms",
+    "values": ["fever"],
+    "summary": "Drink water.",
+    "answers": ["water", "fluids"],
     "types": ["Disease"],
 }
 """Gold that serves every structured task."""

@@ -39,7 +39,19 @@ SCORING = (
     "evaluate/cases.py",
     "evaluate/report.py",
 )
-TASKS = ("ner", "relations", "labels", "qa", "translation", "general")
+TASKS = (
+    "ner",
+    "relations",
+    "labels",
+    "choice",
+    "options",
+    "attribute",
+    "cloze",
+    "summary",
+    "qa",
+    "translation",
+    "general",
+)
 
 
 class EvaluationConfig(Config):

@@ -6,7 +6,7 @@ import pytest
 
 from medtrain.evaluate.cases import Case
 from medtrain.evaluate.intervals import Statistics
-from medtrain.evaluate.metrics import entity_f1, entity_f1_filter, label_f1, relation_f1
+from medtrain.evaluate.metrics import entity_f1, entity_f1_filter, label_f1, relation_f1, value_f1
 
 Entities = list[tuple[str, str]]
 
@@ -82,3 +82,14 @@ def test_labels_by_hand() -> None:
     assert found["tc_micro_f1_set"] == pytest.approx(2 * 2 / (2 * 2 + 1 + 1))
     assert found["tc_example_f1"] == pytest.approx((2 / 3 + 1 + 0) / 3)
     assert found["tc_exact_match"] == pytest.approx(1 / 3)
+
+
+def test_values_by_hand() -> None:
+    cases = [
+        Case("1", "", {"attribute": "symptoms", "values": ["a", "b"]}, {"values": ["b", "c", "b"]}, True),
+        Case("2", "", {"attribute": "tests", "values": ["b"]}, {"values": ["b"]}, True),
+    ]
+    found = scores(value_f1.measure(cases))
+    assert found["attribute_micro_f1_set"] == pytest.approx(2 * 2 / (2 * 2 + 1 + 1))
+    assert found["attribute_f1_set[symptoms]"] == 0.5
+    assert found["attribute_macro_f1_set"] == 0.75
