@@ -109,3 +109,33 @@ def test_empty_files_and_folders_are_refused(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").touch()
     with pytest.raises(DataError, match="is empty"):
         jsonfiles.units(tmp_path, "made", "train")
+
+
+def members(path: Path) -> list[Row | Problem]:
+    return list(jsonfiles.members(Unit(str(path), path.name)))
+
+
+@pytest.mark.parametrize("chunk_bytes", [7, 64, 10**6])
+def test_an_object_of_objects_is_streamed_with_its_keys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk_bytes: int
+) -> None:
+    path = tmp_path / "rows.json"
+    path.write_text("\ufeff" + json.dumps({f'"{n}:': row for n, row in enumerate(ROWS)}, indent=2), encoding="utf-8")
+    monkeypatch.setattr(jsonfiles, "CHUNK_BYTES", chunk_bytes)
+    mark, *rows = members(path)
+    assert isinstance(mark, Problem) and mark.rule == "byte_order_mark"
+    expected = [Row(f"rows.json:{n + 1}", row, f'"{n}:') for n, row in enumerate(ROWS)]
+    assert rows == expected
+
+
+def test_a_broken_object_of_objects_keeps_what_came_before(tmp_path: Path) -> None:
+    path = tmp_path / "rows.json"
+    path.write_bytes(b'{"a\xff": {"n": 1}, "b": [], "c" : {"n": "\xff"}, 4: {}}')
+    found = [(item.key, item.value) if isinstance(item, Row) else (item.position, item.rule) for item in members(path)]
+    assert found == [
+        ("a\ufffd", {"n": 1}),
+        ("rows.json:2", "bad_json"),
+        ("rows.json:3", "bad_characters"),
+        ("c", {"n": "\ufffd"}),
+        ("rows.json:4", "bad_json"),
+    ]

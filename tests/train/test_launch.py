@@ -49,8 +49,8 @@ LIGHT = """
 import sys
 from medtrain.train import command, launch
 from medtrain.train.payload import Payload
-stage = {"name": "x", "stage": 1, "tokens": "t", "adapter": {"kind": "lora", "rank": 4}}
-told = {"root": "/r", "run": "stage1/x", "submission": "1", "stage": stage, "base_path": "/b", "adapter_path": None}
+train = {"name": "x", "tokens": "t", "adapter": {"kind": "lora", "rank": 4}}
+told = {"root": "/r", "run": "stage1/x", "submission": "1", "train": train, "base_path": "/b", "adapter_path": None}
 Payload.model_validate({**told, "cpus": 1, "collective_timeout_s": 60})
 print(sorted({"transformers", "peft", "deepspeed", "bitsandbytes"} & set(sys.modules)))
 """
@@ -72,7 +72,7 @@ def _goes_on_with_the_adapter(root: Store, first: Artifact) -> None:
         "root": root.root,
         "run": "stage2/on",
         "submission": "1",
-        "stage": on,
+        "train": on,
         "cpus": 1,
         "collective_timeout_s": 60,
     }

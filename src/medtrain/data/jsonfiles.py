@@ -1,11 +1,12 @@
 """Rows of JSON lines, JSON arrays and Parquet; the first byte of a file says which it is, its name does not.
 
-Lines and arrays are streamed, so that a file may be larger than memory. Line files are cut into byte ranges.
+Lines, arrays and objects of objects are streamed, so that a file may be larger than memory. Line files are cut into
+byte ranges.
 """
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn
@@ -22,15 +23,20 @@ RANGE_BYTES = 64 * 2**20
 CHUNK_BYTES = 2**20
 SUFFIXES = (".json", ".jsonl", ".parquet")
 _BETWEEN = re.compile(r"[ \t\r\n,]*")
+_COLON = re.compile(r"[ \t\r\n]*:[ \t\r\n]*")
 Kind = Literal["lines", "array", "parquet"]
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One object of a file; `position` is `file:line`, or `file:number` in arrays and Parquet, counted from 1."""
+    """One object of a file; `position` is `file:line`, or `file:number` in arrays and Parquet, counted from 1.
+
+    `key` is its name where the file is one object of objects.
+    """
 
     position: str
     value: dict[str, Any]
+    key: str = ""
 
 
 def kind_of(path: Path) -> Kind:
@@ -108,21 +114,46 @@ def _object(text: str, position: str) -> Iterator[Row | Problem]:
         yield from _row(value, position)
 
 
-def _row(value: Any, position: str) -> Iterator[Row | Problem]:
+def _row(value: Any, position: str, key: str = "") -> Iterator[Row | Problem]:
     if not isinstance(value, dict):
         yield Problem(position, "bad_json", f"a {type(value).__name__} where an object is needed")
         return
     mended = mend(value)
     if mended != value:
         yield Problem(position, "bad_characters", "bad bytes, lone surrogates or NULs replaced", action="changed")
-    yield Row(position, mended)
+    yield Row(position, mended, mend(key))
 
 
 def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is no JSON number")
 
 
+def members(unit: Unit) -> Iterator[Row | Problem]:
+    """The objects of a file that is one object `{"key": {…}, …}`, whose first byte does not tell it from lines."""
+    return _items(unit, "}", _member)
+
+
 def _array(unit: Unit) -> Iterator[Row | Problem]:
+    return _items(unit, "]", _item)
+
+
+def _item(decoder: json.JSONDecoder, text: str, place: int) -> tuple[str, Any, int]:
+    value, place = decoder.raw_decode(text, place)
+    return "", value, place
+
+
+def _member(decoder: json.JSONDecoder, text: str, place: int) -> tuple[str, Any, int]:
+    key, place = decoder.raw_decode(text, place)
+    colon = _COLON.match(text, place)
+    if not isinstance(key, str) or colon is None:
+        raise ValueError("a key in quotes and a colon are needed")
+    value, place = decoder.raw_decode(text, colon.end())
+    return key, value, place
+
+
+def _items(
+    unit: Unit, close: str, decode_one: Callable[[json.JSONDecoder, str, int], tuple[str, Any, int]]
+) -> Iterator[Row | Problem]:
     """Items one by one: the decoder is asked again with more text whenever an item runs over what has been read.
 
     Undecodable bytes come in as lone surrogates and raw NULs as their JSON escapes, so that `_row` sees and mends both.
@@ -137,20 +168,20 @@ def _array(unit: Unit) -> Iterator[Row | Problem]:
         place = 0
         while True:
             place = _BETWEEN.match(text, place).end()  # type: ignore[union-attr] # it matches nothing too
-            if text.startswith("]", place):
+            if text.startswith(close, place):
                 return
             try:
-                value, place = decoder.raw_decode(text, place)
+                key, value, place = decode_one(decoder, text, place)
             except (ValueError, RecursionError) as error:
                 more = file.read(max(CHUNK_BYTES, len(text)))
                 if not more:
-                    detail = f"{type(error).__name__}: the array breaks off after {number} items"
+                    detail = f"{type(error).__name__}: the file breaks off after {number} items"
                     yield Problem(f"{unit.name}:{number + 1}", "bad_json", detail)
                     return
                 text, place = text[place:] + _escaped(more), 0
                 continue
             number += 1
-            yield from _row(value, f"{unit.name}:{number}")
+            yield from _row(value, f"{unit.name}:{number}", key)
 
 
 def _escaped(text: str) -> str:
