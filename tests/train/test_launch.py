@@ -78,7 +78,7 @@ def _goes_on_with_the_adapter(root: Store, first: Artifact) -> None:
     }
     base, adapter = str(root.local("bases/tiny")), stages.stage_adapter(root, "stage1/tiny")
     payload = Payload.model_validate({**told, "base_path": base, "adapter_path": adapter})
-    engine = worker._engine(payload, Samples.open(tokens), torch.device("cpu"), 3, None)
+    engine = worker._engine(payload, Samples.open(tokens), torch.device("cpu"), 8, 3, None)
     found = peft.get_peft_model_state_dict(engine.deepspeed.module.model)
     saved = load_file(first.store.local("adapter") / "adapter_model.safetensors")
     assert all(torch.equal(found[name], tensor) for name, tensor in saved.items()) and len(found) == len(saved)
