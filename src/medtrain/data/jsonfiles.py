@@ -6,10 +6,10 @@ byte ranges.
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, BinaryIO, Literal, NoReturn
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -90,19 +90,42 @@ def rows(unit: Unit) -> Iterator[Row | Problem]:
 
 
 def _lines(unit: Unit) -> Iterator[Row | Problem]:
-    number, place = unit.first, unit.start
     with Path(unit.path).open("rb") as file:
-        file.seek(unit.start)
-        for raw in file:
-            if unit.stop is not None and place >= unit.stop:
-                return
-            place += len(raw)
-            position = f"{unit.name}:{number}"
-            number += 1
-            if raw.strip():
-                text, problems = decode(raw, position)
-                yield from problems
-                yield from _object(text, position)
+        yield from line_rows(_range(file, unit), unit.name, unit.first)
+
+
+def _range(file: BinaryIO, unit: Unit) -> Iterator[bytes]:
+    place = file.seek(unit.start)
+    for raw in file:
+        if unit.stop is not None and place >= unit.stop:
+            return
+        place += len(raw)
+        yield raw
+
+
+def line_rows(lines: Iterable[bytes], name: str, first: int = 1) -> Iterator[Row | Problem]:
+    """The objects of JSON lines, wherever the lines come from; `first` is the number of the first one."""
+    for number, raw in enumerate(lines, first):
+        position = f"{name}:{number}"
+        if raw.strip():
+            text, problems = decode(raw, position)
+            yield from problems
+            yield from _object(text, position)
+
+
+def item_rows(raw: bytes, name: str, first: int = 1) -> Iterator[Row | Problem]:
+    """The objects of a piece of an array that begins with an item; a piece without any is where a file broke off."""
+    text = _escaped(raw.decode("utf-8", errors="surrogateescape"))
+    decoder = json.JSONDecoder(parse_constant=_refuse)
+    number, place = first, _BETWEEN.match(text).end()  # type: ignore[union-attr] # it matches nothing too
+    while number == first or place < len(text):
+        try:
+            value, place = decoder.raw_decode(text, place)
+        except (ValueError, RecursionError) as error:
+            yield Problem(f"{name}:{number}", "bad_json", f"{type(error).__name__}: the array breaks off here")
+            return
+        yield from _row(value, f"{name}:{number}")
+        number, place = number + 1, _BETWEEN.match(text, place).end()  # type: ignore[union-attr] # as above
 
 
 def _object(text: str, position: str) -> Iterator[Row | Problem]:

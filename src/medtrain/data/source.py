@@ -63,10 +63,10 @@ class SourceConfig(Config):
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """One piece of a corpus: a file, bytes [start, stop) of a line file, or members [start, stop) of a folder or zip.
+    """One piece of a corpus: a file, bytes [start, stop) of a file of rows, or so many members of a folder or archive.
 
     `path` is absolute; `name` is how positions and ids call it, the same wherever the corpus lies. `first` is the
-    number of the first line. `also` lists further files that the rows are made from.
+    number of the first line or item. `also` lists further files that the rows are made from.
     """
 
     path: str
@@ -148,13 +148,13 @@ def check_file(path: Path, label: str) -> Path:
 
 
 def size_bytes(unit: Unit) -> int:
-    """How many bytes a unit spans; the members of a folder or zip are counted whole."""
+    """How many bytes a unit spans; an archive is counted whole."""
+    from medtrain.data import archive
+
     path = Path(unit.path)
     if path.is_dir():
-        from medtrain.data import archive
-
         names = archive.names(path)[unit.start : unit.stop]
         return sum((path / name).stat().st_size for name in names)
-    if unit.stop is not None and path.suffix != ".zip":
+    if unit.stop is not None and not archive.is_archive(path):
         return unit.stop - unit.start
     return path.stat().st_size
