@@ -31,7 +31,7 @@ def tarred(path: Path, members: dict[str, str]) -> Path:
 def test_archives_and_folder_read_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archive, "FILES_PER_UNIT", 2)
     members = {f"b[{n}] c/{n}.xml": f"text {n}" for n in range(5)}
-    all_members = {**members, "__MACOSX/._1.xml": "", "b/.DS_Store": "", "b/readme.txt": ""}
+    all_members = {**members, "__MACOSX/._1.xml": "", "b/.DS_Store": "", "b/._0.xml": "", "b/readme.txt": ""}
     places = [zipped(tmp_path / "a.zip", all_members), tmp_path / "folder"]
     places += [tarred(tmp_path / name, all_members) for name in ("a.tar", "a.tar.gz")]
     for name, text in members.items():

@@ -37,7 +37,12 @@ def names(path: Path, suffix: str = "") -> list[str]:
         for name in found:
             if name.startswith(("/", "\\")) or ".." in PurePosixPath(name.replace("\\", "/")).parts or ":" in name:
                 raise DataError(f"{path}: member {name!r} leaves the archive; this archive is not read")
-    return sorted(n for n in found if n.endswith(suffix) and "__MACOSX" not in n and not n.endswith(".DS_Store"))
+    return sorted(name for name in found if name.endswith(suffix) and not _of_macos(name))
+
+
+def _of_macos(name: str) -> bool:
+    last = PurePosixPath(name).name
+    return "__MACOSX" in name or last == ".DS_Store" or last.startswith("._")
 
 
 def members(path: Path, label: str, suffix: str) -> list[str]:
