@@ -140,13 +140,11 @@ class Note:
         self.name = name
         self.text = text
         self.lines = text.split("\n")
-        starts = [0]
+        self.tokens: list[list[tuple[int, int]]] = []
+        start = 0
         for line in self.lines:
-            starts.append(starts[-1] + len(line) + 1)
-        self.tokens = [
-            [(start + m.start(), start + m.end()) for m in _TOKEN.finditer(line)]
-            for start, line in zip(starts, self.lines, strict=False)
-        ]
+            self.tokens.append([(start + token.start(), start + token.end()) for token in _TOKEN.finditer(line)])
+            start += len(line) + 1
 
     def find(self, surface: str, *place: str) -> Span | None:
         """Where a concept lies, None where it does not lie there; `place` is line, token, line, token."""
