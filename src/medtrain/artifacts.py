@@ -24,6 +24,8 @@ MADE_BY = {
     "bases": "jobs/build_tokens.py",
     "stage1": "jobs/stage1.py",
     "stage2": "jobs/stage2.py",
+    "expert": "jobs/train_experts.py",
+    "library": "jobs/train_experts.py",
     "evaluations": "jobs/evaluate_model.py",
     "predictions": "jobs/predict.py",
 }

@@ -36,8 +36,10 @@ class RuntimeConfig(Config):
     """Training or generating processes, one device each."""
     cpus_per_worker: float = knob(1.0, gt=0)
     """CPU cores that each worker reserves; PyTorch's threads follow it."""
+    gpus_per_worker: float = knob(1.0, gt=0, le=1)
+    """Share of a GPU that each worker reserves; below 1, several runs sit on one."""
     use_gpu: bool | None = knob(None)
-    """One GPU for each worker; null takes GPUs where the cluster has any."""
+    """Whether workers get a GPU; null gives them one where the cluster has any."""
     max_failures: int = knob(3, ge=-1)
     """How often a lost worker or node is replaced before the job gives up; -1 is without end."""
     elastic: ElasticConfig = ElasticConfig()

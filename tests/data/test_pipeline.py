@@ -37,7 +37,7 @@ def config(corpora: Path, **settings: object) -> DataConfig:
         "root": str(corpora),
         "sources": [
             {"source": "alpaca", "name": "many", "path": "many.jsonl"},
-            *({"source": name, "path": name} for name in NAMES),
+            *({"source": n, "path": n, **plugins.load("data", "sources", n).EXAMPLE.config} for n in NAMES),
         ],
         "cleaners": [{"cleaner": "empty_answer"}],
         "holdout": {"rows": 7},
@@ -59,7 +59,15 @@ def test_rows_ledger_and_manifest(ray_cluster: None, store: Store, corpora: Path
     repeated = sum(entry.rule == "duplicate" and entry.source != "many" for entry in entries)
     assert len(rows) == made.facts["rows"] == 87 + examples - repeated
     assert len({row.id for row in rows}) == len(rows)
-    official = ("chemprot", "promptcblue")
+    official = {
+        record.source
+        for source, units in pipeline.plan(config(corpora))
+        for unit in units
+        for batch in stage.read_batches(source, unit, [])
+        for record in batch
+        if record.split == "validation"
+    }
+    assert {"chemprot", "promptcblue"} <= official
     assert sum(row.split == "validation" for row in rows if row.source not in official) == 7
     counts = {source: sum(splits.values()) for source, splits in made.facts["by_source"].items()}
     assert counts["many"] == 87

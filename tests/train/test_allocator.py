@@ -163,17 +163,18 @@ def test_the_budget_is_the_cubic_one_and_a_short_run_is_refused_with_its_arithme
         Budget.checked(steps=150, tinit=200, tail=1000, every=10, initial=24, target=8)
 
 
-def test_both_readings_and_the_scaled_schedule(base_path: Path) -> None:
-    model, _, _ = attached(base_path)
-
+def test_both_readings_and_the_scaled_schedule() -> None:
     def budget(steps: int, **settings: Any) -> Budget:
         given = {"kind": "adalora", "init_rank": 5, "target_rank": 2, **settings}
-        return adalora.budget(adalora.Config.model_validate(given), model, steps)
+        return adalora.budget(adalora.Config.model_validate(given), 12, steps)
 
     assert (budget(1500).tinit, budget(1500).freeze) == (200, 500)
     assert (budget(1500, schedule_reading="step").tinit, budget(1500, schedule_reading="step").freeze) == (200, 1000)
     scaled = budget(150, schedule="scaled")
     assert (scaled.tinit, scaled.freeze, scaled.every) == (15, 75, 1)
+    with pytest.raises(ConfigError, match="schedule: scaled"):
+        adapters.check_length({"kind": "adalora"}, 150)
+    adapters.check_length({"kind": "lora"}, 1)
 
 
 def test_a_pruned_adapter_opens_in_plain_peft_with_the_same_logits(base_path: Path, store: Store) -> None:

@@ -96,6 +96,12 @@ def estimate(
     )
 
 
+def runs_per_device(found: Estimate, device_memory_gib: float) -> int:
+    """How many runs of one worker fit on one device together, each with a CUDA context of its own; at least one."""
+    needed = found.bytes * SLACK + RESERVE_GIB * GIB
+    return max(1, int(device_memory_gib * GIB / needed))
+
+
 def _largest_micro_batch(config: TrainConfig, lengths: Ints) -> int:
     batch = config.batch
     if batch.layout == "packed":

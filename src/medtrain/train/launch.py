@@ -117,7 +117,7 @@ def _fit(build: Build, payload: Payload, cluster: RuntimeConfig) -> None:
     reservation.withdraw(build.store)
     if elastic.min_workers is not None:
         os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(elastic.start_timeout_s)
-    resources: dict[str, float] = {"CPU": cluster.cpus_per_worker, **({"GPU": 1} if gpu else {})}
+    resources: dict[str, float] = {"CPU": cluster.cpus_per_worker, **({"GPU": cluster.gpus_per_worker} if gpu else {})}
     trainer: Any = TorchTrainer(
         _work,
         train_loop_config=payload.model_dump(mode="json"),

@@ -51,12 +51,13 @@ def fill(given: Settings, stage: int) -> Settings:
         raise ConfigError(f"recipe={name!r}: there is no such recipe; there are: {', '.join(RECIPES)}")
     if mode not in ("paper", "released"):
         raise ConfigError(f"mode={mode!r}: there is no such mode; use paper or released")
-    return _under(given, RECIPES[name](stage, mode))
+    return under(given, RECIPES[name](stage, mode))
 
 
-def _under(given: Settings, defaults: Settings) -> Settings:
+def under(given: Settings, defaults: Settings) -> Settings:
+    """Settings with what they do not give taken from `defaults`, section by section."""
     merged = dict(defaults)
     for key, value in given.items():
         below = merged.get(key)
-        merged[key] = _under(value, below) if isinstance(value, dict) and isinstance(below, dict) else value
+        merged[key] = under(value, below) if isinstance(value, dict) and isinstance(below, dict) else value
     return merged

@@ -1,7 +1,7 @@
 """Adapters: one file each, named by `adapter.kind`.
 
-A plug-in has `Config` and `attach(model, config, seed)`. One that acts in training has `rule(config, model, steps)` too
-and, for what it does not go with, `refusal(config, zero_stage, keep)`.
+A plug-in has `Config` and `attach(model, config, seed)`. One that acts in training also has `rule(config, model,
+steps)`, `refusal(config, zero_stage, keep)` for what it does not go with, and `check_length(config, steps)`.
 """
 
 from collections.abc import Mapping
@@ -50,6 +50,17 @@ def refusal(adapter: dict[str, Any], zero_stage: int, keep: str) -> str:
     """Why an adapter does not go with a ZeRO stage or with a choice of weights; empty where it does."""
     module = plugins.load("train", "adapters", str(adapter.get("kind", "lora")))
     return str(module.refusal(validate(adapter), zero_stage, keep)) if hasattr(module, "refusal") else ""
+
+
+def check_length(adapter: dict[str, Any], steps: int) -> None:
+    """See before anything is loaded that a run of `steps` optimizer steps is long enough for its adapter.
+
+    Raises:
+        ConfigError: it is not; the message has the arithmetic.
+    """
+    module = plugins.load("train", "adapters", str(adapter.get("kind", "lora")))
+    if hasattr(module, "check_length"):
+        module.check_length(validate(adapter), steps)
 
 
 def rule(adapter: dict[str, Any], model: Any, steps: int) -> Rule | None:

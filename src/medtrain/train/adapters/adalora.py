@@ -106,12 +106,16 @@ def rule(config: Config, model: Any, steps: int) -> Allocator:
     Raises:
         ConfigError: the run is too short for the schedule; the message has the arithmetic.
     """
-    return Allocator(config, model, budget(config, model, steps))
-
-
-def budget(config: Config, model: Any, steps: int) -> Budget:
-    """The schedule of a run of `steps` optimizer steps over the matrices of an attached model."""
     matrices = sum(".lora_E." in name for name, _ in model.named_parameters())
+    return Allocator(config, model, budget(config, matrices, steps))
+
+
+def budget(config: Config, matrices: int, steps: int) -> Budget:
+    """The schedule of a run of `steps` optimizer steps over so many matrices.
+
+    Raises:
+        ConfigError: as in `rule`.
+    """
     if config.schedule == "scaled":
         tinit, tail, every = steps // 10, steps // 2, max(1, steps // 100)
     else:
@@ -125,3 +129,12 @@ def budget(config: Config, model: Any, steps: int) -> Budget:
         initial=config.init_rank * matrices,
         target=config.target_rank * matrices,
     )
+
+
+def check_length(config: Config, steps: int) -> None:
+    """See before anything is loaded that a run is long enough.
+
+    Raises:
+        ConfigError: as in `rule`.
+    """
+    budget(config, 1, steps)

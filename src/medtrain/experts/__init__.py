@@ -1,0 +1,1 @@
+"""A plan of specialties to a library of adapters: one AdaLoRA expert each (STAF-LLM, stage I)."""

@@ -1,0 +1,81 @@
+"""A library is made of whole experts, folded; other experts make another library."""
+
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load
+
+from medtrain.artifacts import Artifact, Build, Identity, Policy, begin
+from medtrain.config import parse
+from medtrain.experts import folder, library
+from medtrain.experts.plan import Plan
+from medtrain.storage import Store
+from medtrain.train import adapter_files, adapters
+from medtrain.train.loss import LossModule
+from medtrain.train.model import ModelConfig, load_base
+from medtrain.train.state import trainable, weights
+
+
+def plan(*names: str) -> Plan:
+    local = {"source": "alpaca", "path": "a.json", "local_split": {}}
+    experts = {name: {"category": "knowledge graph", "sources": [local], "non_commercial": True} for name in names}
+    return parse(Plan, {"name": "p", "experts": experts})
+
+
+def artifact(root: Store, kind: str, name: str, facts: dict[str, Any]) -> Artifact:
+    """A finished artifact that holds nothing but facts, and an adapter if it is an expert."""
+    build = begin(root, kind, name, Identity({"name": name}, {}, ""), Policy())
+    assert isinstance(build, Build)
+    if kind == "expert":
+        base = load_base(str(root.local("bases/tiny")), ModelConfig(precision="fp32"), torch.device("cpu"))
+        model = adapters.attach(base, {"kind": "adalora", "init_rank": 3, "target_rank": 2}, seed=len(name))
+        for key, parameter in trainable(model).items():
+            if "lora_E" in key:
+                parameter.data = torch.tensor([[1.0], [0.0], [2.0 * ("q_proj" in key)]])
+        adapter_files.write(build.store, "adapter", model, weights(LossModule(model)))
+    return build.finish(facts)
+
+
+@pytest.fixture
+def experts(made: Store) -> dict[str, Artifact]:
+    """Two experts with their data."""
+    found = {}
+    for name in ("a", "bb"):
+        counts = {"x": {"train": 8, "test": 1}, "y": {"train": 2}}
+        artifact(made, "data", f"p-{name}", {"by_source": counts, "splits": {"x": "local", "y": "corpus"}})
+        found[name] = artifact(
+            made, "expert", f"p-{name}", {"base": "artifact:bases/tiny", "step": 9, "last_loss": 0.5}
+        )
+    return found
+
+
+def test_a_library_holds_folded_adapters_and_what_is_known_of_them(made: Store, experts: dict[str, Artifact]) -> None:
+    found = library.assemble(made, plan("a", "bb"), experts, Policy())
+    facts = found.facts["experts"]["bb"]
+    ranks = facts.pop("ranks")
+    assert facts == {
+        "category": "knowledge graph",
+        "run": "expert/p-bb",
+        "rows": {"train": 10, "test": 1},
+        "split": "local",
+        "non_commercial": True,
+        "step": 9,
+        "last_loss": 0.5,
+    }
+    assert {module.rpartition(".")[2]: rank for module, rank in ranks.items()}.items() >= {
+        "q_proj": 2,
+        "k_proj": 1,
+    }.items()
+    tensors = load(found.store.read(f"bb/{folder.WEIGHTS}"))
+    assert {len(t) for n, t in tensors.items() if "q_proj.lora_A" in n} == {2} and not any(
+        "lora_E" in n for n in tensors
+    )
+    assert found.facts["base"] == "artifact:bases/tiny"
+
+
+def test_it_is_read_back_while_its_experts_are_the_same(made: Store, experts: dict[str, Artifact]) -> None:
+    one = library.assemble(made, plan("a"), {"a": experts["a"]}, Policy())
+    assert library.assemble(made, plan("a"), {"a": experts["a"]}, Policy()).manifest == one.manifest
+    both = library.assemble(made, plan("a", "bb"), experts, Policy())
+    assert both.store.folders() == ["a", "bb"] and both.fingerprint != one.fingerprint
