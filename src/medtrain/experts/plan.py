@@ -7,7 +7,6 @@ from pydantic import Field, SerializeAsAny, field_validator, model_validator
 from medtrain.config import Config, knob, parse
 from medtrain.data import stage
 from medtrain.data.cleaning import CleanerConfig
-from medtrain.data.holdout import HoldoutConfig
 from medtrain.data.pipeline import DataConfig
 from medtrain.data.source import SourceConfig
 from medtrain.errors import ConfigError
@@ -97,13 +96,15 @@ def artifact_name(plan: Plan, expert: str) -> str:
 def data_config(plan: Plan, expert: str) -> DataConfig:
     """The records of an expert: its validation split is D(adaptation), its test split D(test)."""
     specialty = plan.experts[expert]
-    return DataConfig(
-        name=artifact_name(plan, expert),
-        root=plan.root,
-        sources=specialty.sources,
-        cleaners=plan.cleaners,
-        holdout=HoldoutConfig(rows=specialty.adaptation_rows, seed=plan.seed),
-        seed=plan.seed,
+    return DataConfig.model_validate(
+        {
+            "name": artifact_name(plan, expert),
+            "root": plan.root,
+            "sources": specialty.sources,
+            "cleaners": plan.cleaners,
+            "holdout": {"rows": specialty.adaptation_rows, "seed": plan.seed},
+            "seed": plan.seed,
+        }
     )
 
 
