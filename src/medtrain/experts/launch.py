@@ -1,5 +1,6 @@
 """A plan to a library: data and tokens of every expert, then as many runs at once as the cluster has room for."""
 
+import traceback
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -66,13 +67,14 @@ def train(root: Store, plan: Plan, cluster: RuntimeConfig, policy: Policy, input
     return library.assemble(root, plan, made, policy)
 
 
-def _prepared(root: Store, plan: Plan, policy: Policy, inputs: Inputs) -> tuple[list[Work], dict[str, MedtrainError]]:
+def _prepared(root: Store, plan: Plan, policy: Policy, inputs: Inputs) -> tuple[list[Work], dict[str, BaseException]]:
     """Data and tokens of every expert, and its run; experts without them are failures of their own.
 
     Raises:
         ConfigError: a run is too short for its schedule.
     """
-    works, failed = [], {}
+    works: list[Work] = []
+    failed: dict[str, BaseException] = {}
     bar = Progress("data and tokens", len(plan.experts), unit="expert")
     for name in plan.experts:
         try:
@@ -103,7 +105,7 @@ def runs_together(root: Store, item: Work, asked: EstimateConfig) -> int:
 
 
 def _train_all(
-    root: Store, works: list[Work], cluster: RuntimeConfig, policy: Policy, failed: dict[str, MedtrainError]
+    root: Store, works: list[Work], cluster: RuntimeConfig, policy: Policy, failed: dict[str, BaseException]
 ) -> None:
     """Longest first, as many at once as there is room for; what fails is added to `failed`."""
     waiting = sorted(works, key=lambda item: (-item.tokens, item.expert))
@@ -120,9 +122,9 @@ def _train_all(
         while running:
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 item, error = running.pop(future), future.exception()
-                if isinstance(error, MedtrainError):
+                if error is not None:
                     failed[item.expert] = error
-                elif error is not None:
-                    raise error
+                    if not isinstance(error, MedtrainError):
+                        traceback.print_exception(error)  # not for the user to mend
                 done += 1
                 bar.advance(item.tokens, f"{done} of {len(works)}: {item.expert} {'failed' if error else 'is whole'}")
