@@ -84,6 +84,7 @@ def _prepared(root: Store, plan: Plan, policy: Policy, inputs: Inputs) -> tuple[
             works.append(work_of(made, run_config(plan, name), name))
         except MedtrainError as error:
             failed[name] = error
+            print(f"{name} is left out: {error}", flush=True)
         bar.advance(note=name)
     for item in works:
         adapters.check_length(item.config.adapter, item.steps)

@@ -28,6 +28,9 @@ def test_a_workbook_is_read_as_its_parts_are(tmp_path: Path) -> None:
     assert record.turns[0].context == "SUBJECT: rest\nMESSAGE: How long ?"
     assert record.gold == {"summary": "How long should one rest?"}
     assert read(tmp_path, "parts") == ([record], [])
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "book.xlsx").rename(tmp_path / "folder" / "book.xlsx")
+    assert read(tmp_path, "folder") == ([record], [])
 
 
 def test_a_sheet_of_another_kind_is_said(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ EXAMPLE = Example(
 
 
 class Config(SourceConfig):
-    """The workbook, or a folder into which it was unpacked."""
+    """The workbook, the folder that it lies in, or one into which it was unpacked."""
 
     split: Split = "train"
     """Which split its rows belong to; the corpus has none."""
@@ -37,6 +37,8 @@ def units(config: Config, root: Path) -> list[Unit]:
         DataError: it is absent, damaged, or holds no sheet.
     """
     path = locate(config, root)
+    books = sorted(path.glob("*.xlsx")) if path.is_dir() else []
+    path = books[0] if len(books) == 1 else path
     if path.is_file():
         check_file(path, config.label)
     workbook.check(path, config.label)
