@@ -1,10 +1,14 @@
-"""The training loop, on one page: one optimizer step after another, with validation and checkpoints between."""
+"""The training loop, on one page: one optimizer step after another, with validation and checkpoints between.
+
+It asks for its steps and is told their numbers, so that whoever drives it may make the steps of several runs together.
+"""
 
 import hashlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
+from typing import Generic, Protocol, TypeVar
 
 from medtrain.storage import Store
 from medtrain.tracking import Progress as Bar
@@ -18,19 +22,48 @@ from medtrain.train.optimizer import learning_rate
 from medtrain.train.order import MicroBatch, Plan
 from medtrain.train.saver import Saver
 from medtrain.train.settings import TrainConfig
+from medtrain.train.state import State
+
+
+@dataclass(frozen=True)
+class Step:
+    """One optimizer step to make."""
+
+    micro_batches: list[MicroBatch]
+    learning_rate: float
+    done: int
+    """Steps of the plan before it."""
+    leaving: bool
+    upcoming: list[MicroBatch]
+    """The batch of the step behind it, empty where there is none."""
+
+
+class Trained(Protocol):
+    """What a run trains: an engine of its own, or a lane of a shared one."""
+
+    def losses(self, micro_batches: list[MicroBatch]) -> list[tuple[float, int]]: ...
+
+    def state(self) -> State: ...
+
+    def release(self) -> None: ...
+
+
+E = TypeVar("E", bound=Trained)
+Steps = Generator[Step, dict[str, float], Progress]
+"""Gives steps, takes what `Engine.step` returns of each, and ends with where the run ended."""
 
 
 @dataclass
-class Run:
+class Run(Generic[E]):
     """All that the loop needs; `saver`, `memory`, `tracker` and `bar` are None on every rank but 0."""
 
     config: TrainConfig
     store: Store
     name_of: Callable[[int], str]
     """A row's sample id."""
-    open_engine: Callable[[Checkpoint | None], Engine]
+    open_engine: Callable[[Checkpoint | None], E]
     """An engine in the state of a checkpoint, or as the run began."""
-    engine: Engine
+    engine: E
     kept: Checkpoint | None
     """The last state that was gathered, to go back to after trouble."""
     plan: Plan
@@ -51,22 +84,42 @@ class Run:
             self.tracker.log(metrics, self.progress.step, **facts)
 
 
-def train(run: Run) -> Progress:
-    """Train to the end of the plan, or until validation no longer improves; collective on all ranks.
+def train(run: Run[Engine]) -> Progress:
+    """Train a run on an engine of its own; collective on all ranks.
+
+    Raises:
+        TrainingError: as in `steps`, or a step has no trained token.
+        Leaving: a rank was told to leave; the state is saved.
+    """
+
+    def make(s: Step) -> dict[str, float]:
+        return run.engine.step(s.micro_batches, s.learning_rate, done=s.done, leaving=s.leaving, upcoming=s.upcoming)
+
+    going = steps(run)
+    try:
+        step = next(going)
+        while True:
+            step = going.send(make(step))
+    except StopIteration as end:
+        progress: Progress = end.value
+        return progress
+
+
+def steps(run: Run[E]) -> Steps:
+    """A run to the end of its plan, or until validation no longer improves; collective on all ranks.
 
     Returns:
         Where the run ended; its last state is in a checkpoint.
 
     Raises:
-        TrainingError: a step has no trained token, trouble that the policy does not mend, or the last state cannot be
-            saved.
+        TrainingError: trouble that the policy does not mend, or the last state cannot be saved.
         Leaving: a rank was told to leave; the state is saved.
     """
     config = run.config
     every = config.validation.every_steps or max(1, run.steps // 10)
     saved, light = run.progress.step, config.checkpoint.memory_every_steps
     while run.progress.step < run.steps and not _given_up(run):
-        word = _step(run)
+        word = yield from _step(run)
         if word is None:
             continue
         done = run.progress.step
@@ -83,7 +136,7 @@ def train(run: Run) -> Progress:
     return run.progress
 
 
-def _step(run: Run) -> str | None:
+def _step(run: Run[E]) -> Generator[Step, dict[str, float], str | None]:
     """One step of the plan: the word to leave that a rank had, empty if none; None where the run went back."""
     now, began = run.progress, time.perf_counter()
     epoch = run.plan.position(now.step)[0]
@@ -92,8 +145,8 @@ def _step(run: Run) -> str | None:
         return ""
     micro_batches, word = run.plan.at(now.step), run.notice.given(now.step)
     rate = now.rate_scale * learning_rate(run.config.optimizer, now.step, run.steps)
-    upcoming = run.plan.at(now.step + 1) if now.step + 1 < run.steps else ()
-    metrics = run.engine.step(micro_batches, rate, done=now.step, leaving=bool(word), upcoming=upcoming)
+    upcoming = run.plan.at(now.step + 1) if now.step + 1 < run.steps else []
+    metrics = yield Step(micro_batches, rate, now.step, bool(word), upcoming)
     leaving = metrics.pop("leaving")
     ids = [run.name_of(row) for micro in micro_batches for row in micro.rows]
     why = trouble.found(run.config.trouble, metrics, now.recent)
@@ -124,7 +177,7 @@ def _after_step(progress: Progress, metrics: dict[str, float]) -> Progress:
     )
 
 
-def _go_back(run: Run, why: str, ids: list[str]) -> None:
+def _go_back(run: Run[E], why: str, ids: list[str]) -> None:
     """Rebuild the engine from the last state that this process gathered, and go on as the policy says."""
     now, kept = run.progress, run.kept
     run.progress = trouble.answer(run.config.trouble, now, kept.progress if kept else Progress(step=0), why, ids)
@@ -136,7 +189,7 @@ def _go_back(run: Run, why: str, ids: list[str]) -> None:
         print(f"step {now.step + 1}: {why}; back to step {run.progress.step}, {what}: {', '.join(ids)}", flush=True)
 
 
-def _validate(run: Run) -> bool:
+def _validate(run: Run[E]) -> bool:
     """Log held-out losses; whether the mean over all sources is the best so far."""
     sources = [source for source, _ in run.held_out]
     losses = validation.per_source(sources, run.engine.losses([micro for _, micro in run.held_out]))
@@ -154,12 +207,12 @@ def _validate(run: Run) -> bool:
     return improved
 
 
-def _given_up(run: Run) -> bool:
+def _given_up(run: Run[E]) -> bool:
     patience = run.config.validation.patience
     return patience > 0 and run.progress.stale >= patience
 
 
-def _close(run: Run) -> None:
+def _close(run: Run[E]) -> None:
     """Wait until what was handed to the tiers has arrived."""
     if run.saver is not None:
         run.saver.finish()
@@ -167,7 +220,7 @@ def _close(run: Run) -> None:
         run.memory.finish()
 
 
-def _save(run: Run, durable: bool) -> None:
+def _save(run: Run[E], durable: bool) -> None:
     """Gather the state once, collectively, and hand it to the tiers; both write behind the training."""
     if run.progress.updates == 0:  # every batch so far was left out
         return

@@ -70,7 +70,7 @@ def _failed(store: Store, submission: str) -> bool:
     return store.exists(FAILURE) and json.loads(store.read(FAILURE))["submission"] == submission
 
 
-def _open(job: Payload, store: Store) -> tuple[Run, Any]:
+def _open(job: Payload, store: Store) -> tuple[Run[Engine], Any]:
     """Everything the loop needs, restored from the last whole checkpoint if there is one."""
     config, root = job.train, Store(job.root)
     runtime.set_threads(job.cpus)
@@ -156,7 +156,7 @@ def _engine(
     return engine
 
 
-def _announce(run: Run, rows: Any, samples: Samples, tokenizer: Any, found: Checkpoint | None) -> None:
+def _announce(run: Run[Engine], rows: Any, samples: Samples, tokenizer: Any, found: Checkpoint | None) -> None:
     """Say what is about to happen: size of the run, one sample of each source, what was restored."""
     config, report = run.config, runtime.report()
     trainable = sum(p.numel() for p in run.engine.deepspeed.module.parameters() if p.requires_grad)
@@ -175,7 +175,7 @@ def _announce(run: Run, rows: Any, samples: Samples, tokenizer: Any, found: Chec
     print(flush=True)
 
 
-def _finish(run: Run, tokenizer: Any, progress: Progress) -> None:
+def _finish(run: Run[Engine], tokenizer: Any, progress: Progress) -> None:
     """Write the adapter that the run ends with, and its result; collective."""
     weights = run.engine.weights()
     if run.tracker is None:
