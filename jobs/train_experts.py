@@ -33,6 +33,9 @@ class Job(Config):
     """For which device `--dry-run` estimates, and by whose memory runs share one."""
     share_devices: bool = knob(False)
     """Put as many runs on a GPU as its memory holds by the estimate, where each has one worker."""
+    lanes: int | None = knob(None, ge=1)
+    """Experts that train together over one base on each device, in one process and without DeepSpeed; null gives each
+    an engine of its own, on `runtime.workers` devices."""
     plan: Plan
     """The experts."""
 
@@ -62,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     runtime.check_cluster(root)
     share = config.estimate if config.share_devices and config.runtime.workers == 1 else None
     plan = _with_corpus(root, config.plan)
-    made = launch.train(root, plan, config.runtime, call.policy, launch.Inputs(_one_base(root, plan), share))
+    made = launch.train(root, plan, config.runtime, call.policy, launch.Inputs(_one_base(root, plan), share, config.lanes))
     print(preview.library_table(made), f"library/{made.name}: fingerprint {made.fingerprint}", sep="\n", flush=True)
 
 

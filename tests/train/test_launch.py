@@ -15,8 +15,7 @@ from medtrain.artifacts import Artifact, Build, Identity, Policy, begin, locate
 from medtrain.errors import IdentityMismatch, MissingArtifact
 from medtrain.runtime import RuntimeConfig
 from medtrain.storage import Store
-from medtrain.tokens.shards import Samples
-from medtrain.train import launch, worker
+from medtrain.train import inputs, launch, worker
 from medtrain.train import stage as stages
 from medtrain.train.launch import run
 from medtrain.train.payload import Payload
@@ -50,8 +49,8 @@ import sys
 from medtrain.train import command, launch
 from medtrain.train.payload import Payload
 train = {"name": "x", "tokens": "t", "adapter": {"kind": "lora", "rank": 4}}
-told = {"root": "/r", "run": "stage1/x", "submission": "1", "train": train, "base_path": "/b", "adapter_path": None}
-Payload.model_validate({**told, "cpus": 1, "collective_timeout_s": 60})
+told = {"root": "/r", "run": "stage1/x", "submission": "1", "train": train, "base": "b", "base_path": "/b"}
+Payload.model_validate({**told, "adapter_path": None, "cpus": 1, "collective_timeout_s": 60})
 print(sorted({"transformers", "peft", "deepspeed", "bitsandbytes"} & set(sys.modules)))
 """
 
@@ -77,8 +76,10 @@ def _goes_on_with_the_adapter(root: Store, first: Artifact) -> None:
         "collective_timeout_s": 60,
     }
     base, adapter = str(root.local("bases/tiny")), stages.stage_adapter(root, "stage1/tiny")
-    payload = Payload.model_validate({**told, "base_path": base, "adapter_path": adapter})
-    engine = worker._engine(payload, Samples.open(tokens), torch.device("cpu"), 8, 3, None)
+    payload = Payload.model_validate(
+        {**told, "base": "artifact:bases/tiny", "base_path": base, "adapter_path": adapter}
+    )
+    engine = worker._engine(payload, inputs.read(tokens, on), torch.device("cpu"), 3, None)
     found = peft.get_peft_model_state_dict(engine.deepspeed.module.model)
     saved = load_file(first.store.local("adapter") / "adapter_model.safetensors")
     assert all(torch.equal(found[name], tensor) for name, tensor in saved.items()) and len(found) == len(saved)

@@ -1,11 +1,14 @@
 """A plan to a library: data and tokens of every expert, then as many runs at once as the cluster has room for."""
 
+import math
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from typing import Any
 
 import ray
+from ray.exceptions import RayError
 
 from medtrain import artifacts, runtime
 from medtrain.artifacts import Artifact, Policy
@@ -13,7 +16,8 @@ from medtrain.data import pipeline as data
 from medtrain.errors import MedtrainError, TrainingError
 from medtrain.experts import library
 from medtrain.experts.plan import Plan, artifact_name, data_config, run_config, tokens_config
-from medtrain.experts.work import Work, slots, work_of
+from medtrain.experts.work import Work, check_shared, longest_first, slots, work_of
+from medtrain.experts.worker import Device, Queue
 from medtrain.runtime import RuntimeConfig
 from medtrain.storage import Store
 from medtrain.tokens import pipeline as tokens
@@ -22,8 +26,9 @@ from medtrain.tokens.shards import Samples
 from medtrain.tracking import Progress
 from medtrain.train import adapters, launch
 from medtrain.train.command import EstimateConfig
+from medtrain.train.payload import Payload
 
-KIND = "expert"
+KIND, LOOK_S = "expert", 1.0
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,8 @@ class Inputs:
     """The model reference of a set of tokens."""
     shared: EstimateConfig | None = None
     """The device by whose memory runs share one; None gives each run its own."""
+    lanes: int | None = None
+    """How many experts train together over one base on each device; None gives each an engine of its own."""
 
 
 def train(root: Store, plan: Plan, cluster: RuntimeConfig, policy: Policy, inputs: Inputs) -> Artifact:
@@ -56,7 +63,10 @@ def train(root: Store, plan: Plan, cluster: RuntimeConfig, policy: Policy, input
     if inputs.shared is not None and works and runtime.wants_gpu(cluster):
         together = min(runs_together(root, item, inputs.shared) for item in works)
         cluster = cluster.model_copy(update={"gpus_per_worker": 1 / together})
-    _train_all(root, works, cluster, policy, failed)
+    if inputs.lanes is None:
+        _train_apart(root, works, cluster, policy, failed)
+    else:
+        _train_together(root, works, cluster, policy, failed, inputs.lanes)
     if failed:
         lines = "".join(f"\n  {name}: {error}" for name, error in failed.items())
         raise TrainingError(
@@ -105,21 +115,18 @@ def runs_together(root: Store, item: Work, asked: EstimateConfig) -> int:
     return estimate.runs_per_device(found, asked.memory_gib)
 
 
-def _train_all(
+def _train_apart(
     root: Store, works: list[Work], cluster: RuntimeConfig, policy: Policy, failed: dict[str, BaseException]
 ) -> None:
     """Longest first, as many at once as there is room for; what fails is added to `failed`."""
-    waiting = sorted(works, key=lambda item: (-item.tokens, item.expert))
+    waiting = longest_first(works)
     room = slots(ray.cluster_resources(), cluster, gpu=runtime.wants_gpu(cluster))
-    print(
-        f"{len(waiting)} experts, {room} at a time, longest first: {', '.join(w.expert for w in waiting)}", flush=True
-    )
+    print(f"{len(waiting)} experts, {room} at a time: {', '.join(w.expert for w in waiting)}", flush=True)
     bar = Progress("experts", sum(item.tokens for item in waiting), unit="token", every_s=0)
     with ThreadPoolExecutor(room, thread_name_prefix="expert") as pool:
         running: dict[Future[Artifact], Work] = {
             pool.submit(launch.run, root, KIND, item.config, cluster, policy): item for item in waiting
         }
-        done = 0
         while running:
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 item, error = running.pop(future), future.exception()
@@ -127,5 +134,72 @@ def _train_all(
                     failed[item.expert] = error
                     if not isinstance(error, MedtrainError):
                         traceback.print_exception(error)  # not for the user to mend
-                done += 1
-                bar.advance(item.tokens, f"{done} of {len(works)}: {item.expert} {'failed' if error else 'is whole'}")
+                bar.advance(item.tokens, f"{item.expert} {'failed' if error else 'is whole'}")
+
+
+def _train_together(
+    root: Store, works: list[Work], cluster: RuntimeConfig, policy: Policy, failed: dict[str, BaseException], lanes: int
+) -> None:
+    """On each device several over one base, longest first; a lost device's runs go on elsewhere."""
+    prepared = {item.expert: launch.prepare(root, KIND, item.config, cluster, policy) for item in longest_first(works)}
+    builds = {f"{KIND}/{p[1].train.name}": (name, *p) for name, p in prepared.items() if not isinstance(p, Artifact)}
+    check_shared([payload for _, _, payload in builds.values()])
+    sizes = {item.expert: item.tokens for item in works}
+    bar = Progress("experts", sum(sizes[name] for name, _, _ in builds.values()), unit="token", every_s=0)
+    devices = Devices(cluster, [payload for _, _, payload in builds.values()], lanes)
+    for run, error in devices.ended():
+        name, build, payload = builds[run]
+        if error:
+            failed[name] = TrainingError(error)
+        else:
+            launch.finish(build, payload)
+        bar.advance(sizes[name], f"{name} {'failed' if error else 'is whole'}")
+
+
+class Devices:
+    """The devices of a cluster, each a process that trains runs of one queue.
+
+    Args:
+        cluster: cores of a device, and how many lost ones are replaced.
+        jobs: the runs in their order.
+        lanes: how many train together on one device.
+    """
+
+    def __init__(self, cluster: RuntimeConfig, jobs: list[Payload], lanes: int):
+        self._cluster, self._lanes, self._failures = cluster, lanes, 0
+        self._gpu = runtime.wants_gpu(cluster)
+        self._queue = ray.remote(num_cpus=0)(Queue).remote([job.model_dump(mode="json") for job in jobs])
+        room = slots(ray.cluster_resources(), cluster, gpu=self._gpu)
+        self._running = {}
+        for number in range(min(room, math.ceil(len(jobs) / lanes))):
+            self._start(number)
+        print(f"{len(jobs)} experts, {len(self._running)} device(s), {lanes} at a time on each", flush=True)
+
+    def _start(self, number: int) -> None:
+        resources = {"num_cpus": self._cluster.cpus_per_worker, **({"num_gpus": 1} if self._gpu else {})}
+        actor = ray.remote(Device).options(**resources).remote(number, self._cluster.cpus_per_worker, self._gpu)
+        self._running[actor.train.remote(self._queue, self._lanes)] = (number, actor)
+
+    def ended(self) -> Iterator[tuple[str, str]]:
+        """Runs with what went wrong, or nothing, as they end; all of them, once."""
+        while self._running:
+            done, _ = ray.wait(list(self._running), timeout=LOOK_S)
+            for ref in done:
+                self._look_after(*self._running.pop(ref), ref)
+            yield from ray.get(self._queue.ended.remote())
+        yield from ray.get(self._queue.ended.remote())
+
+    def _look_after(self, number: int, actor: Any, ref: Any) -> None:
+        """What becomes of a device that has stopped: nothing left to do, or lost and replaced."""
+        try:
+            ray.get(ref)
+        except RayError as error:
+            lost = ray.get(self._queue.give_back.remote(number))
+            self._failures += 1
+            limit = self._cluster.max_failures
+            print(f"device {number} was lost with {lost} run(s): {str(error).splitlines()[0]}", flush=True)
+            if limit < 0 or self._failures <= limit:
+                self._start(number)
+            elif not self._running:
+                ray.get(self._queue.give_up.remote(f"devices were lost {self._failures} times"))
+        ray.kill(actor)

@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from medtrain.artifacts import Artifact
+from medtrain.errors import TrainingError
 from medtrain.runtime import RuntimeConfig
-from medtrain.tokens.shards import Samples
-from medtrain.train.order import Plan
+from medtrain.train import inputs
+from medtrain.train.payload import Payload
 from medtrain.train.settings import TrainConfig
 
 
@@ -29,12 +30,13 @@ def work_of(tokens: Artifact, config: TrainConfig, expert: str) -> Work:
     Raises:
         TrainingError: there is nothing to train on.
     """
-    samples = Samples.open(tokens)
-    rows = samples.select("train", config.categories)
-    order = Plan(rows, samples.lengths[rows], config.batch, seed=config.seed, epochs=config.epochs)
-    steps = min(order.steps, config.max_steps or order.steps)
-    whole = int(samples.lengths[rows].sum()) * config.epochs
-    return Work(expert, config, len(rows), steps, whole * steps // order.steps)
+    given = inputs.read(tokens, config)
+    return Work(expert, config, len(given.rows), given.steps, given.tokens)
+
+
+def longest_first(works: list[Work]) -> list[Work]:
+    """The order in which a list scheduler ends level; by name where two are as long."""
+    return sorted(works, key=lambda item: (-item.tokens, item.expert))
 
 
 def slots(resources: Mapping[str, float], cluster: RuntimeConfig, *, gpu: bool) -> int:
@@ -42,3 +44,23 @@ def slots(resources: Mapping[str, float], cluster: RuntimeConfig, *, gpu: bool) 
     by_cpu = resources.get("CPU", 0) / (cluster.workers * cluster.cpus_per_worker)
     by_gpu = resources.get("GPU", 0) / (cluster.workers * cluster.gpus_per_worker) if gpu else math.inf
     return max(1, int(min(by_cpu, by_gpu) + 1e-9))
+
+
+def check_shared(jobs: list[Payload]) -> None:
+    """See that runs can share a base.
+
+    Raises:
+        TrainingError: they have other bases, or hold them otherwise.
+    """
+    for job in jobs[1:]:
+        first = jobs[0]
+        for what, one, other in (
+            ("base", first.base_path, job.base_path),
+            ("model", first.train.model, job.train.model),
+            ("engine.gradient_checkpointing", *(j.train.engine.gradient_checkpointing for j in (first, job))),
+        ):
+            if one != other:
+                raise TrainingError(
+                    f"{job.run}: {what} is not that of {first.run}; experts on one device share a base, "
+                    "set at_once: 1 to train each alone"
+                )

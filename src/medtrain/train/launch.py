@@ -57,34 +57,53 @@ def run(root: Store, kind: str, config: TrainConfig, cluster: RuntimeConfig, pol
         IdentityMismatch: an artifact of this name was made from something else.
         TrainingError: the workers failed for good.
     """
+    prepared = prepare(root, kind, config, cluster, policy)
+    if isinstance(prepared, Artifact):
+        return prepared
+    build, payload = prepared
+    with memory.kept(payload.submission) if config.checkpoint.memory_every_steps else contextlib.nullcontext():
+        _fit(build, payload, cluster)
+    build.store.delete("ray")
+    build.store.delete(reservation.FILE)
+    return finish(build, payload)
+
+
+def prepare(
+    root: Store, kind: str, config: TrainConfig, cluster: RuntimeConfig, policy: Policy
+) -> Artifact | tuple[Build, Payload]:
+    """A run's artifact where it is whole, else its build and what its workers are told; merges what it starts from.
+
+    Raises:
+        MissingArtifact, IdentityMismatch: as in `run`.
+    """
     tokens = artifacts.locate(root, "tokens", config.tokens)
     build = artifacts.begin(root, kind, config.name, stages.identity_of(root, config, tokens), policy)
     if isinstance(build, Artifact):
-        print(f"{kind}/{config.name} is whole already ({build.store.root}); --again trains it again")
+        print(f"{kind}/{config.name} is whole already ({build.store.root}); --again trains it again", flush=True)
         return build
     for note in build.notes:
         print(note)
     if config.merge_from:
         _merge(root, config, tokens, policy)
     base = stages.base_reference(root, config, tokens)
-    adapter_path = stages.stage_adapter(root, config.init_from) if config.init_from else None
-    payload = Payload(
+    return build, Payload(
         root=root.root,
         run=f"{kind}/{config.name}",
         submission=uuid.uuid4().hex,
         train=TrainConfig.model_validate({name: getattr(config, name) for name in TrainConfig.model_fields}),
+        base=base,
         base_path=artifacts.model_path(root, base),
-        adapter_path=adapter_path,
+        adapter_path=stages.stage_adapter(root, config.init_from) if config.init_from else None,
         cpus=cluster.cpus_per_worker,
         collective_timeout_s=cluster.collective_timeout_s,
     )
-    with memory.kept(payload.submission) if config.checkpoint.memory_every_steps else contextlib.nullcontext():
-        _fit(build, payload, cluster)
-    result = json.loads(build.store.read(RESULT))
-    build.store.delete("ray")
-    build.store.delete(reservation.FILE)
+
+
+def finish(build: Build, payload: Payload) -> Artifact:
+    """The artifact of a run whose workers have left its result."""
+    result, config = json.loads(build.store.read(RESULT)), payload.train
     model = config.model.model_dump(mode="json")
-    return build.finish({"base": base, "tokens": config.tokens, "model": model, **result})
+    return build.finish({"base": payload.base, "tokens": config.tokens, "model": model, **result})
 
 
 def _merge(root: Store, config: TrainConfig, tokens: Artifact, policy: Policy) -> Artifact:

@@ -14,6 +14,7 @@ from medtrain.storage import Store
 from medtrain.tracking import Progress as Bar
 from medtrain.tracking import Tracker
 from medtrain.train import trouble, validation
+from medtrain.train.adapters import Rule
 from medtrain.train.checkpoint import Checkpoint, Progress
 from medtrain.train.engine import Engine
 from medtrain.train.memory.tier import MemoryTier
@@ -40,6 +41,9 @@ class Step:
 
 class Trained(Protocol):
     """What a run trains: an engine of its own, or a lane of a shared one."""
+
+    @property
+    def rule(self) -> Rule | None: ...
 
     def losses(self, micro_batches: list[MicroBatch]) -> list[tuple[float, int]]: ...
 

@@ -18,6 +18,8 @@ class Payload(Config):
     submission: str
     """A number of this submission: an error of an earlier one does not stop this."""
     train: TrainConfig
+    base: str
+    """The base's model reference."""
     base_path: str
     """What `from_pretrained` takes."""
     adapter_path: str | None

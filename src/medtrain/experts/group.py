@@ -1,0 +1,196 @@
+"""Several runs at once on one device: lanes over one base, each with checkpoints, log and end of its own."""
+
+import contextlib
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import AutoTokenizer
+
+from medtrain import artifacts
+from medtrain.errors import MedtrainError
+from medtrain.storage import Store
+from medtrain.tracking import Progress as Bar
+from medtrain.tracking import Tracker
+from medtrain.train import adapters, checkpoint, ending, inputs
+from medtrain.train.adapters import Rule
+from medtrain.train.checkpoint import Checkpoint, Progress
+from medtrain.train.lanes.engine import LaneEngine
+from medtrain.train.lanes.lane import Lane, LaneStep
+from medtrain.train.loop import Run, Step, Steps, steps
+from medtrain.train.model import load_base
+from medtrain.train.notice import Leaving, Notice
+from medtrain.train.order import MicroBatch
+from medtrain.train.payload import Payload
+from medtrain.train.saver import Saver
+from medtrain.train.state import State
+
+
+@dataclass(frozen=True)
+class Seat:
+    """A lane with its place in the engine: what the training loop of one run holds."""
+
+    engine: LaneEngine
+    name: str
+    lane: Lane
+
+    @property
+    def rule(self) -> Rule | None:
+        """What the adapter does around each optimizer step."""
+        return self.lane.rule
+
+    def losses(self, micro_batches: list[MicroBatch]) -> list[tuple[float, int]]:
+        """See `Lane.losses`."""
+        return self.lane.losses(micro_batches)
+
+    def state(self) -> State:
+        """See `Lane.state`."""
+        return self.lane.state()
+
+    def release(self) -> None:
+        """Leave the engine."""
+        self.engine.remove(self.name)
+
+
+@dataclass
+class Going:
+    """One run under way, and the step that it asks for."""
+
+    job: Payload
+    run: Run[Seat]
+    tokenizer: Any
+    steps: Steps
+    wanted: Step
+
+
+class Group:
+    """The runs of one device.
+
+    Args:
+        device: where they train.
+        take: the next run to train, None where there is none.
+        tell: told each run that has ended, with what went wrong, or nothing.
+        at_once: how many train together.
+    """
+
+    def __init__(
+        self,
+        device: torch.device,
+        take: Callable[[], Payload | None],
+        tell: Callable[[Payload, str], None],
+        at_once: int,
+    ):
+        self._device, self._take, self._tell, self._at_once = device, take, tell, at_once
+        self._engine: LaneEngine | None = None
+        self._going: dict[str, Going] = {}
+
+    def train(self) -> None:
+        """Train until there is nothing left to take.
+
+        Raises:
+            Leaving: the process was told to leave; every run's state is saved.
+        """
+        while True:
+            while len(self._going) < self._at_once and (job := self._take()) is not None:
+                with self._said(job):
+                    self._open(job)
+            if not self._going:
+                return
+            self._step()
+
+    def _open(self, job: Payload) -> None:
+        config, store = job.train, Store(job.root).sub(job.run)
+        tokens = artifacts.locate(Store(job.root), "tokens", config.tokens)
+        tokenizer = AutoTokenizer.from_pretrained(tokens.store.local("tokenizer"))
+        given, attempt = inputs.read(tokens, config), checkpoint.claim_attempt(store)
+        found = checkpoint.latest(store)
+        progress = found.progress if found is not None else Progress(step=0)
+        if self._engine is None:
+            base = load_base(job.base_path, config.model, self._device, "packed")
+            self._engine = LaneEngine(base, recomputed=config.engine.gradient_checkpointing)
+        engine = self._engine
+
+        def seat(state: Checkpoint | None) -> Seat:
+            model = engine.attach(config.adapter, config.seed)
+            rule = adapters.rule(config.adapter, model, given.steps)
+            layout, pad = config.batch, tokenizer.pad_token_id
+            lane = Lane(model, given.samples, batch=layout, optimizer=config.optimizer, pad_id=pad, rule=rule)
+            if state is not None:
+                lane.go_on(state.state, state.progress.updates)
+            engine.add(job.run, lane)
+            return Seat(engine, job.run, lane)
+
+        run = Run(
+            config=config,
+            store=store,
+            name_of=given.samples.ids.__getitem__,
+            open_engine=seat,
+            engine=seat(found),
+            kept=found,
+            plan=given.plan,
+            held_out=given.held_out,
+            steps=given.steps,
+            progress=progress,
+            notice=Notice(),
+            saver=Saver(store, attempt, config.checkpoint.keep),
+            memory=None,
+            tracker=Tracker(store.local("log"), progress.step, config.log.trackers, job.run),
+            bar=Bar(config.name, given.steps, done=progress.step, unit="step", every_s=config.log.every_s),
+        )
+        where = "from the start" if found is None else f"resumed at step {progress.step} from {found.path}"
+        print(f"{job.run}: {len(given.rows):,} rows, {given.steps:,} steps, {where}", flush=True)
+        self._go_on(job, run, tokenizer, steps(run), None)
+
+    def _step(self) -> None:
+        """One optimizer step of every run."""
+        assert self._engine is not None
+        wanted = {}
+        for name, going in list(self._going.items()):
+            with self._said(going.job):
+                going.run.engine.lane.trained_tokens(going.wanted.micro_batches)
+                step = going.wanted
+                wanted[name] = LaneStep(step.micro_batches, step.learning_rate, step.done)
+        found = self._engine.step(wanted)
+        left = ""
+        for name, metrics in found.items():
+            going = self._going[name]
+            told = {**metrics, "leaving": float(going.wanted.leaving)}
+            try:
+                with self._said(going.job):
+                    self._go_on(going.job, going.run, going.tokenizer, going.steps, told)
+            except Leaving as word:
+                left = str(word)
+        if left:
+            raise Leaving(left)
+
+    def _go_on(self, job: Payload, run: Run[Seat], tokenizer: Any, going: Steps, told: dict[str, float] | None) -> None:
+        """Tell a run the numbers of its step and take its next one, or end it."""
+        try:
+            wanted = next(going) if told is None else going.send(told)
+        except StopIteration:
+            lane = run.engine.lane
+            ending.write(run, lane.model, lane.weights(), tokenizer)
+            self._forget(job)
+            self._tell(job, "")
+            return
+        self._going[job.run] = Going(job, run, tokenizer, going, wanted)
+
+    def _forget(self, job: Payload) -> None:
+        self._going.pop(job.run, None)
+        if self._engine is not None and job.run in self._engine.lanes:
+            self._engine.remove(job.run)
+
+    @contextlib.contextmanager
+    def _said(self, job: Payload) -> Iterator[None]:
+        """Whatever ends this run ends no other."""
+        try:
+            yield
+        except Leaving:
+            raise
+        except Exception as error:
+            if not isinstance(error, MedtrainError):
+                traceback.print_exception(error)  # not for the user to mend
+            self._forget(job)
+            self._tell(job, f"{'' if isinstance(error, MedtrainError) else type(error).__name__ + ': '}{error}")

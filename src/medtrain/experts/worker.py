@@ -1,0 +1,83 @@
+"""One device on which experts share a base, as a Ray actor, and the queue that devices take their runs from."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from medtrain import runtime
+from medtrain.train.notice import listen
+from medtrain.train.payload import Payload
+
+
+class Queue:
+    """Runs in the order in which they are to be trained; an actor that belongs to the driver.
+
+    Args:
+        jobs: payloads as JSON values.
+    """
+
+    def __init__(self, jobs: Sequence[dict[str, Any]]):
+        self._waiting = list(jobs)
+        self._taken: dict[int, dict[str, dict[str, Any]]] = {}
+        self._ended: list[tuple[str, str]] = []
+
+    def take(self, device: int) -> dict[str, Any] | None:
+        """The next run, for a device; None where there is none."""
+        if not self._waiting:
+            return None
+        job = self._waiting.pop(0)
+        self._taken.setdefault(device, {})[job["run"]] = job
+        return job
+
+    def tell(self, device: int, run: str, error: str) -> None:
+        """A device's run has ended, with an error or none."""
+        del self._taken[device][run]
+        self._ended.append((run, error))
+
+    def give_back(self, device: int) -> int:
+        """A device is gone: its runs are the next ones to be taken; how many they are."""
+        lost = list(self._taken.pop(device, {}).values())
+        self._waiting[:0] = lost
+        return len(lost)
+
+    def ended(self) -> list[tuple[str, str]]:
+        """The runs that have ended since this was last asked, each with its error."""
+        ended, self._ended = self._ended, []
+        return ended
+
+    def give_up(self, why: str) -> None:
+        """No device will take the runs that wait."""
+        self._ended += [(job["run"], why) for job in self._waiting]
+        self._waiting.clear()
+
+
+class Device:
+    """A process with one device.
+
+    Args:
+        number: by which the queue knows it.
+        cpus: cores that it has reserved.
+        gpu: whether it has a GPU.
+    """
+
+    def __init__(self, number: int, cpus: float, gpu: bool):
+        listen()
+        runtime.set_threads(cpus)
+        self._number = number
+        self._device = torch.device("cuda", 0) if gpu else torch.device("cpu")
+
+    def train(self, queue: Any, at_once: int) -> None:
+        """Take runs and train them, so many at once, until there are none."""
+        import ray
+
+        from medtrain.experts.group import Group
+
+        def take() -> Payload | None:
+            content = ray.get(queue.take.remote(self._number))
+            return None if content is None else Payload.model_validate(content)
+
+        def tell(job: Payload, error: str) -> None:
+            ray.get(queue.tell.remote(self._number, job.run, error))
+
+        Group(self._device, take, tell, at_once).train()

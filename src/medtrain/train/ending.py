@@ -1,0 +1,55 @@
+"""What a run leaves when it has ended: its adapter, and its result beside it."""
+
+import json
+import math
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from medtrain.errors import TrainingError
+from medtrain.storage import Store
+from medtrain.train import adapter_files, checkpoint
+from medtrain.train.checkpoint import Checkpoint
+from medtrain.train.loop import E, Run
+from medtrain.train.payload import RESULT
+
+
+def write(run: Run[E], model: Any, weights: dict[str, torch.Tensor], tokenizer: Any) -> None:
+    """Write the adapter that the run ends with, and its result.
+
+    Args:
+        run: the run, at its end.
+        model: its PEFT model.
+        weights: the trained tensors at full shape, by the loss module's names.
+        tokenizer: saved beside the adapter.
+
+    Raises:
+        TrainingError: the best step's checkpoint is gone, or the adapter reads back otherwise.
+    """
+    progress, best = run.progress, run.config.validation.keep == "best"
+    if best and progress.best_step not in (0, progress.step):
+        weights = _best_weights(run.store, progress.best_step)
+    rule = run.engine.rule
+    if rule is not None:
+        rule.finish()
+    adapter_files.write(run.store, "adapter", model, weights)
+    tokenizer.save_pretrained(run.store.local("adapter"))
+    kept = progress.best_step if best and progress.best_step else progress.step
+    numbers = {name: value for name, value in asdict(progress).items() if not isinstance(value, tuple)}
+    finite = {name: value for name, value in numbers.items() if math.isfinite(value)}
+    skipped = {"skipped_ids": list(progress.skipped_ids)} if progress.skipped_ids else {}
+    result = {**finite, **skipped, "kept_step": kept, "planned_steps": run.steps}
+    run.store.write(RESULT, json.dumps(result).encode())
+    if run.tracker is not None:
+        run.tracker.close()
+
+
+def _best_weights(store: Store, step: int) -> dict[str, torch.Tensor]:
+    """The weights of the checkpoint of a step, which is whole because it was read back when it was written."""
+    for name in store.folders(checkpoint.FOLDER):
+        if name.startswith(f"step-{step:08d}-"):
+            found = checkpoint.read(store, f"{checkpoint.FOLDER}/{name}")
+            if isinstance(found, Checkpoint):
+                return {k.removeprefix("weight/"): t for k, t in found.state.items() if k.startswith("weight/")}
+    raise TrainingError(f"the best step's checkpoint ({step}) is gone from {store.root}; train again with --again")
