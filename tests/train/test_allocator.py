@@ -103,6 +103,14 @@ def test_importance_and_masks_are_those_of_peft_and_of_a_naive_replay(base_path:
     assert rule.metrics() == {"mean_rank": 2.0}
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "nf4"])
+def test_nothing_but_the_factors_is_trained(base_path: Path, precision: str) -> None:
+    """PEFT casts the divisor `ranknum` on some bases, and it then has a gradient."""
+    base = load_base(str(base_path), ModelConfig.model_validate({"precision": precision}), torch.device("cpu"))
+    names = trainable(adapters.attach(base, SETTINGS, seed=0))
+    assert len(names) == 36 and all(name.split(".")[-2] in ("lora_A", "lora_E", "lora_B") for name in names)
+
+
 @pytest.mark.parametrize("importance", ["ema", "raw"])
 def test_a_rule_that_goes_on_from_its_state_chooses_the_same(base_path: Path, importance: str) -> None:
     _, parameters, whole = attached(base_path, importance=importance)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from medtrain.tokens.shards import Sample
-from medtrain.train.batches import Batch, collate, trained_positions
+from medtrain.train.batches import Batch, collate, join, trained_positions
 from medtrain.train.order import BatchConfig
 
 PAD = 0
@@ -78,6 +78,17 @@ def test_an_empty_batch_trains_nothing(layout: str) -> None:
     assert batch.input_ids.shape == (1, 1)
     assert batch.trained_tokens == 0
     assert (batch.attention_mask is None) == (layout == "packed")
+
+
+def test_joined_batches_are_the_batch_of_all_their_samples() -> None:
+    packed = BatchConfig(layout="packed")
+    joint = join(
+        [collate(SAMPLES[:1], packed, PAD), collate(SAMPLES[3:], packed, PAD), collate(SAMPLES[1:3], packed, PAD)]
+    )
+    whole = collate([SAMPLES[0], SAMPLES[3], *SAMPLES[1:3]], packed, PAD)
+    assert joint.lengths == whole.lengths and joint.attention_mask is None
+    for name in ("input_ids", "position_ids", "predictors", "targets"):
+        assert torch.equal(getattr(joint, name), getattr(whole, name))
 
 
 def test_nothing_predicts_the_first_token() -> None:

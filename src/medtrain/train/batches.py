@@ -87,3 +87,16 @@ def collate(samples: Sequence[Sample], batch: BatchConfig, pad_id: int) -> Batch
         torch.from_numpy(trained.astype(np.int64) - 1),
         torch.from_numpy(flat[trained.astype(np.int64)].astype(np.int64)),
     )
+
+
+def join(batches: Sequence[Batch]) -> Batch:
+    """Packed micro-batches end to end as one; samples and trained tokens keep their order."""
+    starts = np.concatenate([[0], np.cumsum([batch.input_ids.shape[1] for batch in batches])[:-1]]).tolist()
+    return Batch(
+        torch.cat([batch.input_ids for batch in batches], dim=1),
+        torch.cat([batch.position_ids for batch in batches], dim=1),
+        None,
+        tuple(length for batch in batches for length in batch.lengths),
+        torch.cat([batch.predictors + start for batch, start in zip(batches, starts, strict=True)]),
+        torch.cat([batch.targets for batch in batches]),
+    )

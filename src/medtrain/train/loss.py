@@ -11,12 +11,12 @@ CHUNK_TOKENS = 1024
 """Trained tokens whose logits exist at once: (1024, V) and never (B, T, V)."""
 
 
-def _chunk_loss(head: torch.nn.Module, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    return cross_entropy(head(hidden).float(), targets, reduction="sum")
+def _chunk_losses(head: torch.nn.Module, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return cross_entropy(head(hidden).float(), targets, reduction="none")
 
 
-def token_loss_sum(head: torch.nn.Module, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Summed cross-entropy, with the logits of a long batch made and dropped chunk by chunk.
+def token_losses(head: torch.nn.Module, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy of each token, with the logits of a long batch made and dropped chunk by chunk.
 
     Args:
         head: maps (n, hidden) to (n, V).
@@ -24,15 +24,17 @@ def token_loss_sum(head: torch.nn.Module, hidden: torch.Tensor, targets: torch.T
         targets: (N,) tokens to predict.
 
     Returns:
-        A float32 scalar; 0 with a gradient of 0 where N is 0.
+        (N,) float32.
     """
     if len(targets) <= CHUNK_TOKENS:
-        if len(targets) == 0:
-            return hidden.float().sum() * 0.0
-        return _chunk_loss(head, hidden, targets)
+        return _chunk_losses(head, hidden, targets)
     parts = zip(hidden.split(CHUNK_TOKENS), targets.split(CHUNK_TOKENS), strict=True)
-    sums = [checkpoint(_chunk_loss, head, states, wanted, use_reentrant=False) for states, wanted in parts]
-    return torch.stack(sums).sum()
+    return torch.cat([checkpoint(_chunk_losses, head, states, wanted, use_reentrant=False) for states, wanted in parts])
+
+
+def token_loss_sum(head: torch.nn.Module, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """The sum of `token_losses`, a float32 scalar; 0 with a gradient of 0 where there is no token."""
+    return token_losses(head, hidden, targets).sum()
 
 
 class LossModule(torch.nn.Module):
@@ -50,6 +52,18 @@ class LossModule(torch.nn.Module):
 
         An empty batch still runs the whole model and gives 0 with gradients of 0 (ZeRO-3 needs equal forward passes).
         """
+        hidden, head = self._hidden(batch)
+        if batch.trained_tokens == 0:
+            return head(hidden[:1]).float().sum() * 0.0
+        return token_loss_sum(head, hidden[batch.predictors], batch.targets)
+
+    def token_losses(self, batch: Batch) -> torch.Tensor:
+        """The loss of each trained token, (N,) float32, in the order of `batch.targets`."""
+        hidden, head = self._hidden(batch)
+        return token_losses(head, hidden[batch.predictors], batch.targets)
+
+    def _hidden(self, batch: Batch) -> tuple[torch.Tensor, torch.nn.Module]:
+        """The last hidden states, (B * T, hidden), and the head."""
         causal = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
         packed = batch.attention_mask is None
         told = attention.arguments(causal.config._attn_implementation, batch.lengths, packed, batch.input_ids.device)
@@ -60,7 +74,4 @@ class LossModule(torch.nn.Module):
             use_cache=False,
             **told,
         ).last_hidden_state  # (B, T, hidden)
-        flat = hidden.reshape(-1, hidden.shape[-1])
-        if batch.trained_tokens == 0:
-            return causal.lm_head(flat[:1]).float().sum() * 0.0
-        return token_loss_sum(causal.lm_head, flat[batch.predictors], batch.targets)
+        return hidden.reshape(-1, hidden.shape[-1]), causal.lm_head

@@ -38,11 +38,19 @@ def gather(engine: Any) -> State:
     if stage in (1, 2):
         _link_moments(engine.optimizer)
     state = {f"weight/{name}": tensor for name, tensor in weights(engine.module).items()}
+    if stage == 0:
+        return state | moments(engine.optimizer, trainable(engine.module))
     for name, parameter in trainable(engine.module).items():
-        if stage == 0:
-            held = {k: v for k, v in engine.optimizer.state[parameter].items() if k != "step" and torch.is_tensor(v)}
-        else:
-            held = {moment: safe_get_full_optimizer_state(parameter, moment) for moment in MOMENTS}
+        held = {moment: safe_get_full_optimizer_state(parameter, moment) for moment in MOMENTS}
+        state |= {f"{key}/{name}": value.detach().to("cpu", copy=True) for key, value in held.items()}
+    return state
+
+
+def moments(optimizer: torch.optim.Optimizer, parameters: dict[str, torch.nn.Parameter]) -> State:
+    """The moments that an optimizer outside DeepSpeed keeps of parameters, by their names."""
+    state: State = {}
+    for name, parameter in parameters.items():
+        held = {k: v for k, v in optimizer.state[parameter].items() if k != "step" and torch.is_tensor(v)}
         state |= {f"{key}/{name}": value.detach().to("cpu", copy=True) for key, value in held.items()}
     return state
 
@@ -58,10 +66,10 @@ def set_moments(engine: Any, state: State, steps: int) -> None:
     from deepspeed.utils import safe_set_full_optimizer_state
 
     stage = engine.zero_optimization_stage()
-    adamw = engine.optimizer if stage == 0 else engine.optimizer.optimizer
-    if not isinstance(adamw, torch.optim.AdamW):
-        _set_bitsandbytes(adamw, trainable(engine.module), state, steps)
+    if stage == 0:
+        set_optimizer(engine.optimizer, trainable(engine.module), state, steps)
         return
+    adamw = engine.optimizer.optimizer
     for tensor in _optimizer_tensors(engine, adamw, stage):
         adamw.state[tensor] = {
             "step": torch.tensor(float(steps)),
@@ -71,11 +79,19 @@ def set_moments(engine: Any, state: State, steps: int) -> None:
         _link_moments(engine.optimizer)
     for name, parameter in trainable(engine.module).items():
         for moment in MOMENTS:
-            value = state[f"{moment}/{name}"].to(parameter.device)
-            if stage == 0:
-                adamw.state[parameter][moment].copy_(value)
-            else:
-                safe_set_full_optimizer_state(parameter, value, moment)
+            safe_set_full_optimizer_state(parameter, state[f"{moment}/{name}"].to(parameter.device), moment)
+
+
+def set_optimizer(
+    optimizer: torch.optim.Optimizer, parameters: dict[str, torch.nn.Parameter], state: State, steps: int
+) -> None:
+    """Give a fresh optimizer outside DeepSpeed the moments of a state, as if it had made `steps` steps."""
+    if not isinstance(optimizer, torch.optim.AdamW):
+        _set_bitsandbytes(optimizer, parameters, state, steps)
+        return
+    for name, parameter in parameters.items():
+        held = {moment: state[f"{moment}/{name}"].to(parameter.device, copy=True) for moment in MOMENTS}
+        optimizer.state[parameter] = {"step": torch.tensor(float(steps)), **held}
 
 
 def _link_moments(optimizer: Any) -> None:

@@ -82,7 +82,11 @@ def attach(model: torch.nn.Module, config: Config, seed: int) -> Any:
         task_type="CAUSAL_LM",
     )
     torch.manual_seed(seed)
-    return peft.get_peft_model(model, adalora, autocast_adapter_dtype=True)
+    attached: Any = peft.get_peft_model(model, adalora, autocast_adapter_dtype=True)
+    for name, parameter in attached.named_parameters():
+        if ".ranknum." in name:  # the divisor, to which PEFT gives a gradient where it casts: on bf16 and 4-bit bases
+            parameter.requires_grad_(False)
+    return attached
 
 
 def refusal(config: Config, zero_stage: int, keep: str) -> str:
