@@ -65,7 +65,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     runtime.check_cluster(root)
     share = config.estimate if config.share_devices and config.runtime.workers == 1 else None
     plan = _with_corpus(root, config.plan)
-    made = launch.train(root, plan, config.runtime, call.policy, launch.Inputs(_one_base(root, plan), share, config.lanes))
+    inputs = launch.Inputs(_one_base(root, plan), share, config.lanes)
+    made = launch.train(root, plan, config.runtime, call.policy, inputs)
     print(preview.library_table(made), f"library/{made.name}: fingerprint {made.fingerprint}", sep="\n", flush=True)
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from medtrain.errors import ConfigError
 from medtrain.storage import Store
 from medtrain.train import adapter_files, adapters
 from medtrain.train.loss import LossModule
@@ -65,3 +66,10 @@ def test_merged_weights_load_as_a_base_in_nf4(made: Store) -> None:
     assert not any(p.requires_grad for p in quantised.parameters())
     off = (logits(quantised) - logits(model)).norm() / logits(model).norm()
     assert 0 < float(off) < 0.35  # 4 bits of random normal weights: about 0.1 a layer
+
+
+def test_nothing_is_merged_into_a_base_that_was_saved_in_four_bits(made: Store) -> None:
+    adapter = str(adapter_of(made))
+    load_base(str(made.local("bases/tiny")), ModelConfig(), torch.device("cpu")).save_pretrained(made.local("four"))
+    with pytest.raises(ConfigError, match="its saved weights are quantised"):
+        merged(str(made.local("four")), adapter, torch.float32)

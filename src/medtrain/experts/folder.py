@@ -93,7 +93,9 @@ def write(store: Store, folder: str, adapter: Adapter) -> None:
     """
     kept = {name: factors for name, factors in sorted(adapter.modules.items()) if factors.rank}
     if not kept:
-        raise ConfigError(f"adapter {folder}: no module has a rank above 0, so there is nothing to save; train longer")
+        raise ConfigError(
+            f"adapter {folder}: no module has a rank above 0; every triplet was pruned, or every weight is 0"
+        )
     largest = max(factors.rank for factors in kept.values())
     alphas = {name: factors.scale * factors.rank for name, factors in kept.items()}
     config = {

@@ -170,7 +170,7 @@ class Devices:
         self._gpu = runtime.wants_gpu(cluster)
         self._queue = ray.remote(num_cpus=0)(Queue).remote([job.model_dump(mode="json") for job in jobs])
         room = slots(ray.cluster_resources(), cluster, gpu=self._gpu)
-        self._running = {}
+        self._running: dict[Any, tuple[int, Any]] = {}
         for number in range(min(room, math.ceil(len(jobs) / lanes))):
             self._start(number)
         print(f"{len(jobs)} experts, {len(self._running)} device(s), {lanes} at a time on each", flush=True)
@@ -185,7 +185,8 @@ class Devices:
         while self._running:
             done, _ = ray.wait(list(self._running), timeout=LOOK_S)
             for ref in done:
-                self._look_after(*self._running.pop(ref), ref)
+                number, actor = self._running.pop(ref)
+                self._look_after(number, actor, ref)
             yield from ray.get(self._queue.ended.remote())
         yield from ray.get(self._queue.ended.remote())
 
