@@ -43,7 +43,8 @@ class Seat:
 
     def losses(self, micro_batches: list[MicroBatch]) -> list[tuple[float, int]]:
         """See `Lane.losses`."""
-        return self.lane.losses(micro_batches)
+        found: list[tuple[float, int]] = self.lane.losses(micro_batches)
+        return found
 
     def state(self) -> State:
         """See `Lane.state`."""

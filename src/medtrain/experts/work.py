@@ -61,6 +61,6 @@ def check_shared(jobs: list[Payload]) -> None:
         ):
             if one != other:
                 raise TrainingError(
-                    f"{job.run}: {what} is not that of {first.run}; experts on one device share a base, "
-                    "set at_once: 1 to train each alone"
+                    f"{job.run}: {what} is not that of {first.run}; experts on one device share a base; "
+                    "leave `lanes` out to train each alone"
                 )
