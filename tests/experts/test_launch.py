@@ -7,12 +7,14 @@ from typing import Any
 import peft
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from medtrain.artifacts import Policy, locate
 from medtrain.config import parse
 from medtrain.errors import ConfigError, TrainingError
 from medtrain.experts import launch
+from medtrain.experts.folder import WEIGHTS
 from medtrain.experts.plan import Plan, run_config
 from medtrain.experts.work import Work
 from medtrain.runtime import RuntimeConfig
@@ -80,6 +82,13 @@ def test_a_library_is_trained_piece_by_piece(made: Store, raw: Path) -> None:
         with opened.disable_adapter():
             assert not torch.allclose(opened(input_ids=ids).logits, adalora(input_ids=ids).logits)
     assert launch.train(made, mended, RuntimeConfig(), Policy(), INPUTS).manifest == library.manifest
+
+    together = plan(made, raw, {"a": "a.json", "b": "b.json"}, name="q")
+    shared = launch.train(made, together, RuntimeConfig(), Policy(), launch.Inputs(INPUTS.reference, lanes=2))
+    for name in ("a", "b"):
+        alone, beside = (load_file(found.store.local(name) / WEIGHTS) for found in (library, shared))
+        assert alone.keys() == beside.keys()
+        assert all(torch.allclose(alone[key], beside[key], rtol=1e-3, atol=1e-5) for key in alone)
 
 
 @pytest.mark.usefixtures("ray_cluster")

@@ -26,7 +26,7 @@ LOCAL = {"medqa", "medquad", "meqsum", "genmedgpt", "disease_attributes"}
 class Command:
     """`python jobs/train_experts.py --config open12`, on a Ray of its own that ends with it."""
 
-    def __init__(self, root: Path, shared: Path, log: Path):
+    def __init__(self, root: Path, shared: Path, log: Path, lanes: int):
         given = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "HOME": str(root.parent)}
         settings = [f"plan.train.max_steps={STEPS}", f"plan.train.checkpoint.every_steps={EVERY}"]
         settings += [
@@ -36,6 +36,7 @@ class Command:
         ]
         settings += [
             f"storage.root={root}",
+            *([f"lanes={lanes}"] if lanes else []),
             f"plan.root={shared / 'data'}",
             f"plan.base.path={shared / 'models/tiny-base'}",
         ]
@@ -79,12 +80,15 @@ def steps(root: Path) -> dict[str, list[int]]:
 
 @pytest.mark.long
 @pytest.mark.timeout(2400)
-def test_twelve_experts_killed_twice_make_a_whole_library(tmp_path: Path, shared: Path) -> None:
+@pytest.mark.parametrize(("lanes", "worker"), [(0, "ray::RayTrainWorker"), (3, "ray::Device")])
+def test_twelve_experts_killed_twice_make_a_whole_library(
+    tmp_path: Path, shared: Path, lanes: int, worker: str
+) -> None:
     root, log = tmp_path / "storage", tmp_path / "log"
-    command = Command(root, shared, log)
+    command = Command(root, shared, log, lanes)
     try:
         wait_for(lambda: any(EVERY < s[-1] < STEPS for s in steps(root).values() if s), command.shell, "step", log)
-        victim = command.of("ray::RayTrainWorker")[0]
+        victim = command.of(worker)[0]
         victim.kill()
         wait_for(lambda: len(list(root.glob("expert/*/manifest.json"))) >= 4, command.shell, "four experts", log)
         running = lambda: any(EVERY < s[-1] < STEPS for s in steps(root).values() if s)  # noqa: E731
@@ -99,7 +103,7 @@ def test_twelve_experts_killed_twice_make_a_whole_library(tmp_path: Path, shared
     before = steps(root)
     assert 4 <= len(whole) < 12
 
-    assert Command(root, shared, log).shell.wait(1500) == 0, log.read_text()[-3000:]
+    assert Command(root, shared, log, lanes).shell.wait(1500) == 0, log.read_text()[-3000:]
     assert all(path.read_bytes() == content for path, content in whole.items()), "a whole expert was trained again"
     _check_steps(before, steps(root), {path.parent.name for path in whole})
     _check_library(Store(str(root)))
