@@ -1,0 +1,87 @@
+"""Experts over the made base, and the same mixtures the slow way: one float64 model for each candidate."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+from transformers import AutoModelForCausalLM
+
+from medtrain.artifacts import locate
+from medtrain.experts.folder import Adapter, Factors
+from medtrain.experts.fuse import Granularity, place
+from medtrain.storage import Store
+from medtrain.tokens.shards import Sample, Samples
+from medtrain.train.batches import trained_positions
+from medtrain.train.model import ModelConfig, load_base
+
+PAD = 3
+
+
+class World:
+    """The made base and tokens, and experts of unequal ranks, scales and modules, each with a movement that shows."""
+
+    def __init__(self, store: Store):
+        self.store = store
+        self.path = str(store.local("bases/tiny"))
+        self.samples = Samples.open(locate(store, "tokens", "tiny"))
+        self.experts = [self.expert(1, 3, 0.5), self.expert(2, 2, 2.0, "q_proj", "gate_proj", "down_proj")]
+        self.experts.append(self.expert(3, 5, 1.0, "v_proj", "down_proj"))
+
+    def base(self, precision: str = "fp32", **settings: Any) -> Any:
+        config = ModelConfig.model_validate({"precision": precision, **settings})
+        return load_base(self.path, config, torch.device("cpu"), "packed")
+
+    def expert(self, seed: int, rank: int, scale: float, *targets: str) -> Adapter:
+        """A random adapter of the layers whose names end in one of the targets, or of all but the head."""
+        draw, modules = torch.Generator().manual_seed(seed), {}
+        for name, layer in self.base().named_modules():
+            if isinstance(layer, torch.nn.Linear) and name != "lm_head" and (not targets or name.endswith(targets)):
+                A = 0.2 * torch.randn(rank, layer.in_features, generator=draw)
+                modules[name] = Factors(A, 0.2 * torch.randn(layer.out_features, rank, generator=draw), scale)
+        return Adapter("artifact:bases/tiny", modules)
+
+    def rows(self, *numbers: int) -> list[Sample]:
+        return [self.samples[number] for number in numbers]
+
+    def naive(self, samples: Sequence[Sample], weights: Any, granularity: Granularity = "task") -> torch.Tensor:
+        """The mean loss of trained tokens of W0 + sum_i R_i s_i B_i A_i (eq. (10), STAF-LLM), sample by sample.
+
+        Args:
+            samples: rows.
+            weights: place -> (experts,) float64, through which gradients flow.
+            granularity: what has weights of its own.
+        """
+        model: Any = AutoModelForCausalLM.from_pretrained(self.path, dtype=torch.float64)
+        changed = {}
+        for name, layer in model.named_modules():
+            for expert, weight in zip(self.experts, weights.get(place(name, granularity), ()), strict=False):
+                if (factors := expert.modules.get(name)) is not None:
+                    update = weight * factors.scale * factors.B.double() @ factors.A.double()
+                    changed[f"{name}.weight"] = changed.get(f"{name}.weight", layer.weight.detach()) + update
+        total, count = torch.zeros((), dtype=torch.float64), 0
+        for sample in samples:
+            ids = torch.tensor(sample.input_ids, dtype=torch.int64)
+            logits = torch.func.functional_call(model, changed, (), {"input_ids": ids[None]}).logits[0]
+            at = torch.from_numpy(trained_positions(sample))
+            total = total + cross_entropy(logits[at - 1], ids[at], reduction="sum")
+            count += len(at)
+        return total / count
+
+
+@pytest.fixture(scope="module")
+def world(made_once: Store) -> World:
+    """The made base with experts."""
+    return World(made_once)
+
+
+@pytest.fixture(scope="module")
+def random_weights() -> Callable[..., torch.Tensor]:
+    """(C, places, experts) float64 weights by seed, each place's sum 1."""
+
+    def draw(candidates: int, places: int, experts: int, seed: int = 0) -> torch.Tensor:
+        shape, by = (candidates, places, experts), torch.Generator().manual_seed(seed)
+        return torch.randn(shape, generator=by, dtype=torch.float64).softmax(-1)
+
+    return draw
