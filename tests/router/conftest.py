@@ -25,6 +25,7 @@ class World:
     def __init__(self, store: Store):
         self.store = store
         self.path = str(store.local("bases/tiny"))
+        self._double: Any = AutoModelForCausalLM.from_pretrained(self.path, dtype=torch.float64).requires_grad_(False)
         self.samples = Samples.open(locate(store, "tokens", "tiny"))
         self.experts = [self.expert(1, 3, 0.5), self.expert(2, 2, 2.0, "q_proj", "gate_proj", "down_proj")]
         self.experts.append(self.expert(3, 5, 1.0, "v_proj", "down_proj"))
@@ -53,9 +54,8 @@ class World:
             weights: place -> (experts,) float64, through which gradients flow.
             granularity: what has weights of its own.
         """
-        model: Any = AutoModelForCausalLM.from_pretrained(self.path, dtype=torch.float64)
         changed = {}
-        for name, layer in model.named_modules():
+        for name, layer in self._double.named_modules():
             for expert, weight in zip(self.experts, weights.get(place(name, granularity), ()), strict=False):
                 if (factors := expert.modules.get(name)) is not None:
                     update = weight * factors.scale * factors.B.double() @ factors.A.double()
@@ -63,7 +63,7 @@ class World:
         total, count = torch.zeros((), dtype=torch.float64), 0
         for sample in samples:
             ids = torch.tensor(sample.input_ids, dtype=torch.int64)
-            logits = torch.func.functional_call(model, changed, (), {"input_ids": ids[None]}).logits[0]
+            logits = torch.func.functional_call(self._double, changed, (), {"input_ids": ids[None]}).logits[0]
             at = torch.from_numpy(trained_positions(sample))
             total = total + cross_entropy(logits[at - 1], ids[at], reduction="sum")
             count += len(at)

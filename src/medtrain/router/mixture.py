@@ -14,8 +14,9 @@ from torch.nn.functional import linear
 
 from medtrain.errors import ConfigError
 from medtrain.experts.folder import Adapter, Factors
-from medtrain.experts.fuse import Granularity, place
+from medtrain.experts.fuse import Granularity
 from medtrain.experts.merges import equal_rank
+from medtrain.router.gate import places_of
 
 Merge = Literal["cat", "lorahub"]
 """What weights mean, as in `experts/merges`: those of a sum of products, or of A and B each."""
@@ -104,22 +105,16 @@ class Mixture:
     def __init__(self, model: Any, experts: Sequence[Adapter], granularity: Granularity, merge: Merge = "cat"):
         self.model = model.eval().requires_grad_(False)
         self._present = Present()
-        adapted = {name for expert in experts for name in expert.modules}
-        names = [name for name, _ in model.named_modules() if name in adapted]
-        if unknown := sorted(adapted.difference(names)):
-            raise ConfigError(
-                f"experts: they adapt {unknown[0]}, which the base has not; give the base they were trained on"
-            )
-        self.modules = {name: place(name, granularity) for name in names}
-        """Name of each adapted layer, in the model's order -> its place."""
+        self.modules = places_of(experts, granularity)
+        """Name of each adapted layer -> its place."""
         self.places = tuple(dict.fromkeys(self.modules.values()))
-        for name in names:
+        for name, spot in self.modules.items():
             held = [(number, e.modules[name]) for number, e in enumerate(experts) if name in e.modules]
             if merge == "lorahub":
                 equal_rank("lorahub", [factors for _, factors in held])
             layer = _checked(model, name, [factors for _, factors in held])
             parent, _, child = name.rpartition(".")
-            mixed = MixedLinear(layer, held, self.places.index(self.modules[name]), merge, self._present)
+            mixed = MixedLinear(layer, held, self.places.index(spot), merge, self._present)
             setattr(model.get_submodule(parent), child, mixed)
 
     @contextmanager
@@ -142,7 +137,12 @@ def _checked(model: Any, name: str, held: Sequence[Factors]) -> torch.nn.Linear:
     Raises:
         ConfigError: they do not, or it is the head.
     """
-    layer = model.get_submodule(name)
+    try:
+        layer = model.get_submodule(name)
+    except AttributeError:
+        raise ConfigError(
+            f"experts: they adapt {name}, which the base has not; give the base they were trained on"
+        ) from None
     if not name.startswith("model.") or not isinstance(layer, torch.nn.Linear):
         raise ConfigError(
             f"experts: they adapt {name}, a {type(layer).__name__}; a router weighs the linear layers below the head "
