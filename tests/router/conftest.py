@@ -1,6 +1,7 @@
 """Experts over the made base, and the same mixtures the slow way: one float64 model for each candidate."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,10 @@ from transformers import AutoModelForCausalLM
 from medtrain.artifacts import locate
 from medtrain.experts.folder import Adapter, Factors
 from medtrain.experts.fuse import Granularity, place
+from medtrain.router.examples import Examples
+from medtrain.router.gate import Gate, RouterConfig, norms_of
+from medtrain.router.mixture import Merge, Mixture
+from medtrain.router.objective import Objective, PassConfig, Problem
 from medtrain.storage import Store
 from medtrain.tokens.shards import Sample, Samples
 from medtrain.train.batches import trained_positions
@@ -85,3 +90,38 @@ def random_weights() -> Callable[..., torch.Tensor]:
         return torch.randn(shape, generator=by, dtype=torch.float64).softmax(-1)
 
     return draw
+
+
+class Taught:
+    """Rows whose trained tokens are what the base with one of three experts would have said."""
+
+    names, right = ("one", "two", "three"), 1
+
+    def __init__(self, world: World):
+        self._world = world
+        self.experts = [world.expert(seed, 3, 1.5) for seed in (11, 12, 13)]
+        mixture = Mixture(world.base(), self.experts, "task")
+        one = torch.zeros(1, 1, 3)
+        one[0, 0, self.right] = 1
+        self.samples = []
+        for sample in world.rows(*range(10)):
+            ids = torch.tensor(sample.input_ids, dtype=torch.int64)
+            ((first, end),) = sample.trained
+            for at in range(first, end):
+                with torch.no_grad(), mixture.weighted(one):
+                    told = {"position_ids": torch.arange(at)[None], "sample_lengths": (at,)}
+                    ids[at] = mixture.model(input_ids=ids[None, :at], use_cache=False, **told).logits[0, -1].argmax()
+            self.samples.append(replace(sample, input_ids=ids.to(torch.int32).numpy()))
+
+    def objective(self, merge: Merge = "cat", **router: Any) -> Objective:
+        """A fresh one, at the granularity of a task."""
+        config = PassConfig(micro_tokens=4096, candidates_per_pass=2)
+        mixture = Mixture(self._world.base(), self.experts, "task", merge)
+        gate = Gate(RouterConfig(**router), norms_of(self.experts, mixture.modules))
+        return Objective(gate, Problem(Examples(mixture, self.samples, config), self.samples, config))
+
+
+@pytest.fixture(scope="module")
+def taught(world: World) -> Taught:
+    """A task that the second expert knows best."""
+    return Taught(world)
