@@ -26,6 +26,7 @@ MADE_BY = {
     "stage2": "jobs/stage2.py",
     "expert": "jobs/train_experts.py",
     "library": "jobs/train_experts.py",
+    "router": "jobs/fit_router.py",
     "evaluations": "jobs/evaluate_model.py",
     "predictions": "jobs/predict.py",
 }
