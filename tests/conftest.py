@@ -18,6 +18,8 @@ from medtrain.train.engine import join_group
 
 PROJECT = Path(__file__).resolve().parents[1]
 VOCABULARY = 320
+# Two processes test side by side on two cores: with two threads each they would wait for each other's.
+torch.set_num_threads(1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
