@@ -49,6 +49,7 @@ from medtrain.tokens.shards import Samples
 from medtrain.train import adapters, estimate
 from medtrain.train.engine import Engine
 from medtrain.train.footprint import shape_of
+from medtrain.train.loss import liger
 from medtrain.train.model import load_base
 from medtrain.train.order import MicroBatch, Plan
 from medtrain.train.stage import StageConfig
@@ -210,6 +211,7 @@ def contest(name: str, steps: int, tokens: int, device: torch.device, environmen
         "bar": 1.0,
         "holds": rate["ours"] >= rate["peer"],
         "mfu": round(flops * rate["ours"] / peak, 4) if peak else None,
+        "head": "Liger" if device.type == "cuda" and liger() else "chunks",
         **beside,
         "peak_gib": {who: round(peak, 2) for who, (_, peak) in found.items()},
         "estimated_gib": round(expected.bytes / GIB, 2),
