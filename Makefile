@@ -10,9 +10,9 @@ ARGS ?=
 demo: env
 	cluster/local.sh jobs/run_pipeline.py $(if $(filter --reuse,$(ARGS)),$(filter-out --reuse,$(ARGS)),--again $(ARGS))
 
-# Three at a time: much of a test's time is waiting for Ray, and each of them has a cluster of its own.
+# Two at a time: much of a test's time is waiting for Ray, and each of the two has a cluster of its own.
 test: env
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not long"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not long"
 
 # PART=cluster, study or bench runs the tests that take minutes of that part alone.
 PART ?=
@@ -20,7 +20,7 @@ LONG_cluster := tests/cluster tests/train tests/experts
 LONG_study := tests/demo
 LONG_bench := tests/test_benchmarks.py
 test-all: env
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(if $(PART),-m long $(LONG_$(PART)))
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(if $(PART),-m long $(LONG_$(PART)))
 
 lint: env
 	$(BIN)/ruff check $(CODE)

@@ -18,11 +18,13 @@ from medtrain.train.engine import join_group
 
 PROJECT = Path(__file__).resolve().parents[1]
 VOCABULARY = 320
+# Two processes test side by side on two cores: with two threads each they would wait for each other's.
+torch.set_num_threads(1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes longest comes first, so that two processes end at about the same time."""
-    longest = {"test_chaos.py": 0, "test_equality.py": 0, "experts": 1, "train": 1, "cluster": 2}
+    longest = {"test_chaos.py": 0, "test_equality.py": 0, "experts": 1, "lanes": 1, "train": 1, "cluster": 2}
     items.sort(key=lambda item: longest.get(item.path.name, longest.get(item.path.parent.name, 3)))
 
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # On a machine with a GPU: the training-step and QLoRA benchmarks and the tests that need CUDA. Usage: run.sh [OUT]
+# LLAMAFACTORY=/path/to/an/environment that has LLaMA-Factory lets it take part.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 out=${1:-gpu-results}
@@ -23,7 +24,7 @@ for found in json.load(sys.stdin): print(json.dumps(found))' >>"$out/train_step.
     failed=1
   fi
 done
-if "$python" benchmarks/gpu/train.py 2>"$out/train.err" | tee "$out/train.log"; then
+if "$python" benchmarks/gpu/train.py ${LLAMAFACTORY:+--llamafactory "$LLAMAFACTORY"} 2>"$out/train.err" | tee "$out/train.log"; then
   tail -n 1 "$out/train.log" >"$out/train.json"
 else
   echo "gpu/train.py failed: $out/train.err" >&2

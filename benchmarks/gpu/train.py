@@ -5,6 +5,7 @@ Without Ray and without any data: random weights, made rows of 1,024 tokens, NF4
 layers recomputed, four rows at once. Beside tokens/s: the share of the device's peak (MFU), the peak of memory against
 the estimator's, whether what the estimator says of a 24 GB card is true (a cap on this device's memory makes one), and
 the hours that BioQwen's 87 million tokens in 3 + 5 epochs would take on four RTX 3090, by the ratio of peaks.
+LLaMA-Factory runs as well where it is installed; peers that did not run are named with the reason.
 """
 
 import argparse
@@ -39,6 +40,7 @@ if missing or sys.version_info[:2] not in ((3, 11), (3, 12)):
 
 import numpy as np
 import torch
+from peers import factory
 from peft import LoraConfig, get_peft_model
 from train_step import join_alone, made_samples
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, Qwen2Config, Qwen2ForCausalLM
@@ -47,6 +49,7 @@ from medtrain.tokens.shards import Samples
 from medtrain.train import adapters, estimate
 from medtrain.train.engine import Engine
 from medtrain.train.footprint import shape_of
+from medtrain.train.loss import liger
 from medtrain.train.model import load_base
 from medtrain.train.order import MicroBatch, Plan
 from medtrain.train.stage import StageConfig
@@ -160,8 +163,21 @@ def forget(device: torch.device) -> None:
         torch.cuda.reset_peak_memory_stats()
 
 
-def contest(name: str, steps: int, tokens: int, device: torch.device) -> dict[str, Any]:
-    """Ours and the peer on one shape."""
+def others(
+    folder: str, steps: int, tokens: int, device: torch.device, environment: Path | None
+) -> dict[str, dict[str, Any] | str]:
+    """The peers that people may lack: what was measured, or why nothing was."""
+    batch = staged(MICRO, "whole").batch
+    race = factory.Race(folder, tokens, MICRO, batch.size // MICRO, steps, RATE, device.type == "cpu")
+    unsloth = importlib.util.find_spec("unsloth")
+    return {
+        "llamafactory": factory.run(race, Path(folder) / "llamafactory", environment),
+        "unsloth": "installed, not run: it patches Transformers for the whole process" if unsloth else "not installed",
+    }
+
+
+def contest(name: str, steps: int, tokens: int, device: torch.device, environment: Path | None) -> dict[str, Any]:
+    """Ours and the peers on one shape."""
     config = staged(MICRO, "whole")
     with tempfile.TemporaryDirectory() as folder:
         make_base(name, folder, device)
@@ -176,9 +192,13 @@ def contest(name: str, steps: int, tokens: int, device: torch.device) -> dict[st
             del step
         forget(device)
         card = capped(folder, samples, device) if device.type == "cuda" else None
+        beside = others(folder, steps, tokens, device, environment)
     kind = estimate.device_class(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
     peak, row_tokens = estimate.DEVICES[kind] if kind else None, config.batch.size * tokens
     rate = {who: row_tokens / seconds for who, (seconds, _) in found.items()}
+    factory_found = beside["llamafactory"]
+    if not isinstance(factory_found, str):
+        factory_found["ratio"] = round(rate["ours"] / factory_found["tokens_per_s"], 4)
     expected = estimate.estimate(shape, config, samples.lengths, 1, kind or "cpu-core")
     flops = estimate.token_flops(shape, config, float(tokens), recomputing=False)
     hours = BIOQWEN_TOKENS / (rate["ours"] * estimate.DEVICES["rtx3090"] / peak * 4) / 3600 if peak else None
@@ -191,6 +211,8 @@ def contest(name: str, steps: int, tokens: int, device: torch.device) -> dict[st
         "bar": 1.0,
         "holds": rate["ours"] >= rate["peer"],
         "mfu": round(flops * rate["ours"] / peak, 4) if peak else None,
+        "head": "Liger" if device.type == "cuda" and liger() else "chunks",
+        **beside,
         "peak_gib": {who: round(peak, 2) for who, (_, peak) in found.items()},
         "estimated_gib": round(expected.bytes / GIB, 2),
         "card_of_24_gib": card,
@@ -226,6 +248,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="the smallest shape of the device, two steps")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--llamafactory", type=Path, help="the environment of LLaMA-Factory (default: this one)")
     options = parser.parse_args()
     if options.device == "cuda" and not torch.cuda.is_available():
         sys.exit("no CUDA device that PyTorch can use; --device cpu tries the script on a tiny model")
@@ -235,7 +258,7 @@ def main() -> None:
     steps, tokens = (2 if options.quick else 5), (64 if options.device == "cpu" else TOKENS)
     found = []
     for name in names:
-        found.append(contest(name, steps, tokens, device))
+        found.append(contest(name, steps, tokens, device, options.llamafactory))
         print(json.dumps(found[-1]), flush=True)
     print(json.dumps(found), flush=True)
     torch.distributed.destroy_process_group()

@@ -99,6 +99,17 @@ def test_a_run_too_short_for_its_schedule_is_refused_before_anything_is_trained(
     assert not made.exists("expert")
 
 
+def test_lanes_on_several_workers_are_refused(made: Store, raw: Path) -> None:
+    with pytest.raises(ConfigError, match=r"lanes=2 with runtime.workers=2: .* set runtime.workers: 1"):
+        launch.train(
+            made,
+            plan(made, raw, {"a": "a.json"}),
+            RuntimeConfig(workers=2),
+            Policy(),
+            launch.Inputs(INPUTS.reference, lanes=2),
+        )
+
+
 def test_runs_share_a_device_as_far_as_its_memory_goes(made: Store, raw: Path) -> None:
     config = run_config(plan(made, raw, {"a": "a.json"}), "a").model_copy(update={"tokens": "tiny"})
     item = Work("a", config, 64, 16, 1000)

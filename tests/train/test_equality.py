@@ -254,7 +254,6 @@ def test_every_zero_stage_is_the_plain_loop_and_planted_bugs_are_seen(
 ) -> None:
     runs = _runs(workers)
     _train(made, tmp_path / "out", workers, runs)
-    torch.set_num_threads(1)
     references: dict[tuple[str, bool], tuple[Weights, Weights, list[float]]] = {}
     for path in sorted((tmp_path / "out").glob("*.safetensors")):
         name, precision, adalora = path.stem, path.stem.partition("-")[0], "adalora" in path.stem

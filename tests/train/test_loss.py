@@ -1,7 +1,13 @@
 """The summed loss against a naive loop, and packed rows against padded ones: same loss, same LoRA gradients."""
 
-from typing import Any
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Literal
 
+import bitsandbytes
 import numpy as np
 import pytest
 import torch
@@ -11,7 +17,11 @@ from medtrain.tokens.shards import Sample
 from medtrain.train import adapters, attention
 from medtrain.train import loss as losses
 from medtrain.train.batches import Batch, collate
+from medtrain.train.deepspeed_config import EngineConfig
+from medtrain.train.engine import Engine
 from medtrain.train.loss import LossModule, token_loss_sum
+from medtrain.train.model import ModelConfig, load_base
+from medtrain.train.optimizer import OptimizerConfig
 from medtrain.train.order import BatchConfig
 from medtrain.train.state import trainable
 
@@ -67,6 +77,145 @@ def test_no_target_is_a_loss_of_0_with_a_gradient_of_0() -> None:
     found = token_loss_sum(head, hidden, targets)
     found.backward()
     assert float(found.detach()) == 0 and hidden.grad is not None
+
+
+def hooked() -> torch.nn.Linear:
+    head = torch.nn.Linear(8, VOCABULARY)
+    head.register_forward_hook(lambda module, inputs, output: output)
+    return head
+
+
+def sharded() -> torch.nn.Linear:
+    """What ZeRO-3 makes of a layer, as far as it is asked for here."""
+    head = torch.nn.Linear(8, VOCABULARY)
+    head.weight.ds_id = 0
+    return head
+
+
+class Scaled(torch.nn.Linear):
+    """A head that does more than its weight says."""
+
+
+PLAIN = torch.nn.Linear(8, VOCABULARY, bias=False).requires_grad_(False)
+NO_KERNEL = {
+    "trained": (torch.nn.Linear(8, VOCABULARY), "cuda"),
+    "a kind of its own": (Scaled(8, VOCABULARY).requires_grad_(False), "cuda"),
+    "quantised": (bitsandbytes.nn.Linear4bit(64, VOCABULARY).requires_grad_(False), "cuda"),
+    "hooked": (hooked().requires_grad_(False), "cuda"),
+    "sharded": (sharded().requires_grad_(False), "cuda"),
+    "on a CPU": (PLAIN, "cpu"),
+}
+
+
+@pytest.mark.parametrize("why", sorted(NO_KERNEL))
+def test_only_a_plain_frozen_head_on_a_gpu_is_fused(why: str) -> None:
+    assert losses.fuses(PLAIN, "cuda")
+    assert losses.fuses(torch.nn.Linear(8, VOCABULARY).requires_grad_(False), "cuda"), "a bias is no matter"
+    assert not losses.fuses(*NO_KERNEL[why])
+
+
+def test_a_head_with_an_adapter_is_not_fused() -> None:
+    shape = Qwen2Config(vocab_size=VOCABULARY, hidden_size=32, intermediate_size=64, num_hidden_layers=1)
+    lora = {"kind": "lora", "rank": 4, "target_modules": ["q_proj", "lm_head"]}
+    adapted = adapters.attach(Qwen2ForCausalLM(shape), lora, seed=0)
+    assert not losses.fuses(adapted.get_base_model().lm_head, "cuda")
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("precision", ["nf4", "fp32"])
+def test_the_head_of_a_base_as_it_is_trained_is_fused(precision: str, tied: bool, tmp_path: Path) -> None:
+    shape = Qwen2Config(
+        vocab_size=VOCABULARY, hidden_size=64, intermediate_size=64, num_hidden_layers=1, tie_word_embeddings=tied
+    )
+    Qwen2ForCausalLM(shape).save_pretrained(tmp_path)
+    config = ModelConfig.model_validate({"precision": precision, "compute_dtype": "float32"})
+    model = adapters.attach(load_base(str(tmp_path), config, torch.device("cpu")), {"kind": "lora", "rank": 4}, seed=0)
+    assert losses.fuses(model.get_base_model().lm_head, "cuda")
+
+
+@pytest.mark.parametrize("tokens", [1, 1000, 1024, 1025, 2048, 5000, 100_000])
+@pytest.mark.parametrize(("vocabulary", "width"), [(151_936, 896), (151_936, 2048), (32_000, 4096), (320, 64)])
+def test_the_kernel_holds_as_many_logits_as_we_do(tokens: int, vocabulary: int, width: int) -> None:
+    budget = losses.chunk_budget(tokens, vocabulary, width)
+    parts = -(-vocabulary // (budget * width))  # as Liger has it: fused_linear_cross_entropy_forward
+    rows = min(tokens, 2 ** int(np.ceil(np.log2(-(-tokens // parts)))))
+    assert rows <= losses.CHUNK_TOKENS or rows * vocabulary <= 2 * tokens * width
+    assert rows >= min(tokens, losses.CHUNK_TOKENS // 2)
+
+
+def test_the_kernel_is_asked_for_a_sum_with_the_bias(monkeypatch: pytest.MonkeyPatch) -> None:
+    head, told = torch.nn.Linear(8, VOCABULARY), dict[str, Any]()
+
+    def fused(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, **options: Any) -> torch.Tensor:
+        told.update(options, shapes=(tuple(hidden.shape), tuple(weight.shape), tuple(targets.shape)))
+        return torch.tensor(5.0)
+
+    monkeypatch.setattr(losses, "fuses", lambda head, device_type: True)
+    monkeypatch.setattr(losses, "liger", lambda: fused)
+    assert float(token_loss_sum(head, torch.randn(3, 8), torch.zeros(3, dtype=torch.long))) == 5
+    assert told["reduction"] == "sum" and told["bias"] is head.bias
+    assert told["shapes"] == ((3, 8), (VOCABULARY, 8), (3,)) and told["chunk_mem_const"] == VOCABULARY // 8
+    monkeypatch.setattr(losses, "liger", lambda: None)
+    _, hidden, targets = states(7)
+    assert float(token_loss_sum(PLAIN, hidden, targets)) == pytest.approx(naive(PLAIN, hidden, targets), rel=1e-6)
+
+
+INTERPRETED = """
+import torch
+from medtrain.train import loss as losses
+
+losses.CHUNK_TOKENS = 8
+cases = [(2, 40_000, 8, False), (1, 97, 8, False), (9, 97, 8, False), (9, 97, 8, True)]  # 40,000: two blocks
+for count, vocabulary, width, bias in cases:
+    torch.manual_seed(count)
+    head = torch.nn.Linear(width, vocabulary, bias=bias).requires_grad_(False)
+    hidden, targets = torch.randn(count, width, requires_grad=True), torch.randint(vocabulary, (count,))
+    assert not losses.fuses(head, hidden.device.type)
+    wanted = losses.token_loss_sum(head, hidden, targets)
+    wanted_gradient, = torch.autograd.grad(wanted / 7, hidden)
+    decide, losses.fuses = losses.fuses, lambda head, device_type: decide(head, "cuda")
+    asked, calls = losses.liger(), []
+    losses.liger = lambda: lambda *given, **options: (calls.append(1), asked(*given, **options))[1]
+    found = losses.token_loss_sum(head, hidden, targets)
+    gradient, = torch.autograd.grad(found / 7, hidden)
+    with torch.no_grad():
+        unseen = losses.token_loss_sum(head, hidden, targets)
+    assert calls == [1, 1] and found.dtype == torch.float32 and found.shape == ()
+    torch.testing.assert_close(found, wanted, rtol=1e-6, atol=0)
+    torch.testing.assert_close(unseen, wanted, rtol=1e-6, atol=0)
+    assert float((gradient - wanted_gradient).norm() / wanted_gradient.norm()) < 1e-5
+    losses.fuses, losses.liger = decide, lambda: asked
+"""
+
+
+@pytest.mark.skipif(
+    not (importlib.util.find_spec("liger_kernel") and importlib.util.find_spec("triton")),
+    reason="no Liger here",
+)
+def test_the_kernel_gives_the_loss_and_gradient_of_chunks_by_tritons_interpreter() -> None:
+    source = str(Path(losses.__file__).parents[2])
+    given = {**os.environ, "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": source}
+    done = subprocess.run([sys.executable, "-c", INTERPRETED], env=given, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available() or losses.liger() is None, reason="no GPU or no Liger")
+@pytest.mark.parametrize(("dtype", "near"), [(torch.float32, 1e-4), (torch.bfloat16, 1e-2)])
+def test_the_kernel_gives_the_loss_and_gradient_of_chunks_on_cuda(
+    dtype: torch.dtype, near: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    head = torch.nn.Linear(896, 151_936, bias=False, device="cuda", dtype=dtype).requires_grad_(False)
+    hidden = torch.randn(3000, 896, device="cuda", dtype=dtype, requires_grad=True)
+    targets = torch.randint(151_936, (3000,), device="cuda")
+    found = token_loss_sum(head, hidden, targets)
+    (gradient,) = torch.autograd.grad(found / 7, hidden)
+    monkeypatch.setattr(losses, "liger", lambda: None)
+    wanted = token_loss_sum(head, hidden, targets)
+    (wanted_gradient,) = torch.autograd.grad(wanted / 7, hidden)
+    assert float(found.detach()) == pytest.approx(float(wanted.detach()), rel=near)
+    off = (gradient.double() - wanted_gradient.double()).norm() / wanted_gradient.double().norm()
+    assert float(off) < near
 
 
 @pytest.fixture(scope="module")
@@ -160,3 +309,14 @@ def test_an_empty_batch_gives_every_trained_tensor_a_gradient_of_0(model: Any, l
     total.backward()
     assert float(total.detach()) == 0
     assert all(p.grad is not None and not p.grad.any() for p in trainable(model).values())
+
+
+@pytest.mark.parametrize("stage", [2, 3])
+def test_a_head_is_fused_where_zero_leaves_it_whole(group_of_one: None, stage: Literal[2, 3]) -> None:
+    """The last test of all: ZeRO-3 replaces the linear function of the process."""
+    shape = Qwen2Config(vocab_size=VOCABULARY, hidden_size=64, intermediate_size=64, num_hidden_layers=1)
+    adapted = adapters.attach(Qwen2ForCausalLM(shape), {"kind": "lora", "rank": 4}, seed=0)
+    settings = {"batch": BatchConfig(), "optimizer": OptimizerConfig(), "engine": EngineConfig(zero_stage=stage)}
+    engine = Engine(adapted, None, **settings, pad_id=0)
+    assert losses.fuses(adapted.get_base_model().lm_head, "cuda") == (stage < 3)
+    engine.release()

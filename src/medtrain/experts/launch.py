@@ -13,7 +13,7 @@ from ray.exceptions import RayError
 from medtrain import artifacts, runtime
 from medtrain.artifacts import Artifact, Policy
 from medtrain.data import pipeline as data
-from medtrain.errors import MedtrainError, TrainingError
+from medtrain.errors import ConfigError, MedtrainError, TrainingError
 from medtrain.experts import library
 from medtrain.experts.plan import Plan, artifact_name, data_config, run_config, tokens_config
 from medtrain.experts.work import Work, check_shared, longest_first, slots, work_of
@@ -56,9 +56,14 @@ def train(root: Store, plan: Plan, cluster: RuntimeConfig, policy: Policy, input
         inputs: what the job knows beside the plan.
 
     Raises:
-        ConfigError: a run is too short for its schedule; nothing was trained.
+        ConfigError: a run is too short for its schedule, or lanes are to be on several workers; nothing was trained.
         TrainingError: experts failed; the message names them, the others are whole.
     """
+    if inputs.lanes is not None and cluster.workers > 1:
+        raise ConfigError(
+            f"lanes={inputs.lanes} with runtime.workers={cluster.workers}: a base that experts share sits on one "
+            "device; set runtime.workers: 1, or leave lanes out"
+        )
     works, failed = _prepared(root, plan, Policy(policy.keep_stale), inputs)
     if inputs.shared is not None and works and runtime.wants_gpu(cluster):
         together = min(runs_together(root, item, inputs.shared) for item in works)

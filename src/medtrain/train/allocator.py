@@ -100,17 +100,20 @@ class Allocator:
         self.pattern: dict[str, torch.Tensor] = {}
         """Name of E -> (r,) bool, true on triplets that the last allocation kept; empty before the first."""
         self.frozen = False
+        self._kept = 0  # triplets of the pattern, on the host: counting them each step would wait for the device
 
     def regulariser(self, parameters: Tensors) -> torch.Tensor:
         """A scalar to add to the loss of an optimizer step, once: how far A and B are from orthogonal (eq. (A.2))."""
-        found = []
+        by_shape: dict[torch.Size, list[torch.Tensor]] = {}
         for name, p in parameters.items():
             if _part(name) in ("A", "B"):
-                square = p @ p.T if _part(name) == "A" else p.T @ p  # (r, r)
-                apart = square - torch.eye(len(square), device=p.device)
-                found.append(apart.norm() if self._settings.orth_form == "mean_frobenius" else apart.square().sum())
-        total = torch.stack(found)
+                rows = p if _part(name) == "A" else p.T  # (r, width)
+                by_shape.setdefault(rows.shape, []).append(rows)
+        # Matrices of one shape at once: on a GPU a launch for each would take longer than a small model's step.
+        products = [stack @ stack.mT for stack in map(torch.stack, by_shape.values())]  # (n, r, r)
+        apart = [(square - torch.eye(square.shape[-1], device=square.device)).flatten(1) for square in products]
         mean = self._settings.orth_form == "mean_frobenius"
+        total = torch.cat([rest.norm(dim=1) if mean else rest.square().sum(1) for rest in apart])
         return self._settings.orthogonality * (total.mean() if mean else total.sum())
 
     def reads_gradients(self, step: int) -> bool:
@@ -129,8 +132,7 @@ class Allocator:
         """
         if self.reads_gradients(step):
             scale = clipped if self._settings.gradients == "after_clipping" else 1.0
-            for name, gradient in gradients.items():
-                self._observe(name, (parameters[name] * gradient * scale).abs())
+            self._observe(list(gradients), [parameters[name] for name in gradients], list(gradients.values()), scale)
         if not self.frozen and step >= self.budget.freeze:
             self.pattern, self.frozen = self._choose(self.budget.target), True
         elif self.budget.allocates(step):
@@ -139,14 +141,26 @@ class Allocator:
             return {}
         return {name: parameters[name] * kept[:, None] for name, kept in self.pattern.items()}
 
-    def _observe(self, name: str, seen: torch.Tensor) -> None:
+    def _observe(self, names: list[str], values: Any, gradients: Any, scale: float) -> None:
+        """Smooth |w * gradient| and its uncertainty, over all tensors with each operation."""
+        seen = torch._foreach_mul(values, gradients)
+        torch._foreach_mul_(seen, scale)
+        torch._foreach_abs_(seen)
         if self._settings.importance == "raw":
-            self._importance[name] = seen
+            self._importance = dict(zip(names, seen, strict=True))
             return
-        b1, b2, zero = self._settings.beta1, self._settings.beta2, torch.zeros_like(seen)
-        smooth = b1 * self._importance.get(name, zero) + (1 - b1) * seen
-        self._importance[name] = smooth
-        self._uncertainty[name] = b2 * self._uncertainty.get(name, zero) + (1 - b2) * (seen - smooth).abs()
+        b1, b2 = self._settings.beta1, self._settings.beta2
+        for held in (self._importance, self._uncertainty):
+            for name, first in zip(names, seen, strict=True):
+                if name not in held:
+                    held[name] = torch.zeros_like(first)
+        smooth, spread = [self._importance[name] for name in names], [self._uncertainty[name] for name in names]
+        torch._foreach_mul_(smooth, b1)
+        torch._foreach_add_(smooth, seen, alpha=1 - b1)
+        torch._foreach_sub_(seen, smooth)
+        torch._foreach_abs_(seen)
+        torch._foreach_mul_(spread, b2)
+        torch._foreach_add_(spread, seen, alpha=1 - b2)
 
     def scores(self) -> dict[str, torch.Tensor]:
         """S_i of each triplet, (r,) by name of E: that of E_i and the means over A_i and B_i."""
@@ -166,13 +180,14 @@ class Allocator:
         order = torch.cat(list(scores.values())).argsort(stable=True)
         kept = torch.ones(len(order), dtype=torch.bool, device=order.device)
         kept[order[: len(order) - budget]] = False
+        self._kept = budget
         return dict(zip(scores, kept.split([len(score) for score in scores.values()]), strict=True))
 
     def metrics(self) -> dict[str, float]:
         """`mean_rank`: triplets kept, per matrix."""
         if not self.pattern:
             return {}
-        return {"mean_rank": sum(float(kept.sum()) for kept in self.pattern.values()) / len(self.pattern)}
+        return {"mean_rank": self._kept / len(self.pattern)}
 
     def state(self) -> dict[str, torch.Tensor]:
         """Everything that a run must go on with, on the host."""
@@ -191,6 +206,7 @@ class Allocator:
             if kind == "allocator" and part in parts:
                 parts[part][name] = tensor.to(devices[name], copy=True)
         self.frozen = bool(state["allocator/frozen"])
+        self._kept = sum(int(kept.sum()) for kept in self.pattern.values())
 
     def finish(self) -> None:
         """Write schedule and pattern where PEFT looks for them when it saves: it then saves the kept triplets alone."""

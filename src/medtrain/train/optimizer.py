@@ -55,12 +55,15 @@ def learning_rate(config: OptimizerConfig, step: int, steps: int) -> float:
     return float(config.learning_rate * 0.5 * (1 - torch.cos(torch.tensor(torch.pi * remaining, dtype=torch.float64))))
 
 
-def build(config: OptimizerConfig, parameters: Iterable[tuple[str, torch.nn.Parameter]]) -> torch.optim.Optimizer:
+def build(
+    config: OptimizerConfig, parameters: Iterable[tuple[str, torch.nn.Parameter]], *, fused: bool = False
+) -> torch.optim.Optimizer:
     """AdamW over the parameters that are trained.
 
     Args:
         config: kind and rates.
         parameters: (name, parameter) of a model; those named `lora_B` may have a rate of their own.
+        fused: let PyTorch's AdamW update all tensors in one call.
 
     Raises:
         ConfigError: a paged optimizer without a GPU.
@@ -83,6 +86,8 @@ def build(config: OptimizerConfig, parameters: Iterable[tuple[str, torch.nn.Para
         "eps": config.epsilon,
         "weight_decay": config.weight_decay,
     }
+    if config.kind == "adamw":
+        settings["fused"] = fused
     return _class(config.kind)([group for group in groups if group["params"]], **settings)
 
 

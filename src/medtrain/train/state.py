@@ -91,7 +91,8 @@ def set_optimizer(
         return
     for name, parameter in parameters.items():
         held = {moment: state[f"{moment}/{name}"].to(parameter.device, copy=True) for moment in MOMENTS}
-        optimizer.state[parameter] = {"step": torch.tensor(float(steps)), **held}
+        device = parameter.device if optimizer.defaults["fused"] else "cpu"  # where PyTorch wants the counter
+        optimizer.state[parameter] = {"step": torch.tensor(float(steps), device=device), **held}
 
 
 def _link_moments(optimizer: Any) -> None:

@@ -63,7 +63,9 @@ class World:
     experts, optimizer = EXPERTS, OPTIMIZER
 
     def __init__(self, store: Store, precision: str):
-        self.store, self._config = store, ModelConfig.model_validate({"precision": precision})
+        # Computing in float32: a CPU may emulate bfloat16, which `test_layers.py` has.
+        self._config = ModelConfig.model_validate({"precision": precision, "compute_dtype": "float32"})
+        self.store = store
         self.samples = Samples.open(locate(store, "tokens", "tiny"))
 
     def base(self) -> Any:

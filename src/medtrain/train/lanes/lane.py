@@ -59,7 +59,7 @@ class Lane:
         self._module = LossModule(model.eval())  # in evaluation only; it trains in the shared base
         self.parameters = trainable_state.trainable(self._module)
         """The trained tensors, by the loss module's names."""
-        self._optimizer = build(optimizer, self._module.named_parameters())
+        self._optimizer = build(optimizer, self._module.named_parameters(), fused=True)
         self.device = next(iter(self.parameters.values())).device
         self.generator = torch.Generator(self.device)
         """Draws this lane's dropout; set from each micro-batch's own seed."""
@@ -89,7 +89,8 @@ class Lane:
         """Add the regulariser's gradient to the step's, and take the norm of all; a scalar on the device."""
         if self.rule is not None:
             self.rule.regulariser(self.parameters).backward()
-        return torch.nn.utils.get_total_norm(list(self._gradients().values()))
+        norms = torch._foreach_norm(list(self._gradients().values()))
+        return torch.linalg.vector_norm(torch.stack(norms))
 
     def update(self, step: LaneStep, norm: torch.Tensor, norm_read: float) -> None:
         """Clip, let AdamW step, let the rule act; `norm` is `gradient_norm`'s, `norm_read` the same on the host."""
@@ -97,8 +98,8 @@ class Lane:
         if self._clip:
             clipped = min(1.0, self._clip / (norm_read + 1e-6))
             factor = torch.clamp(self._clip / (norm + 1e-6), max=1.0)
-            for name, gradient in gradients.items():
-                self.parameters[name].grad = gradient * factor
+            for name, gradient in zip(gradients, torch._foreach_mul(list(gradients.values()), factor), strict=True):
+                self.parameters[name].grad = gradient
         for group in self._optimizer.param_groups:
             group["lr"] = step.learning_rate * group[RATE_SCALE]
         self._optimizer.step()
