@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, get_args
 
 import numpy as np
@@ -75,6 +76,28 @@ def test_it_prefers_what_lowers_the_loss(kind: str) -> None:
     found, problem = fit(kind).weights, given().objective.problem
     reached, equal = problem.losses([found, np.full(found.shape, 1 / 3)])
     assert reached <= equal and found.sum(0)[0] >= found.sum(0).max()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_takes_no_more_work_than_it_says(kind: str) -> None:
+    made, asked, steps = given(), {"losses": 0, "rows": 0}, []
+    problem = made.objective.problem
+    losses, descend = problem.losses, problem.loss_and_gradient
+
+    def count_losses(weights: Sequence[Any]) -> list[float]:
+        asked["losses"] += len(weights)
+        return losses(weights)
+
+    def count_rows(weights: Any, rows: Sequence[int]) -> Any:
+        asked["rows"] += len(rows)
+        return descend(weights, rows)
+
+    problem.losses, problem.loss_and_gradient = count_losses, count_rows  # type: ignore[method-assign,assignment]
+    methods.fit({"kind": kind}, replace(made, log=lambda metrics, step: steps.append(step)))
+    work = methods.work({"kind": kind}, (PLACES, len(EXPERTS)), ROWS)
+    assert asked["losses"] <= work.candidates and asked["rows"] <= work.descents * ROWS and len(steps) <= work.steps
+    assert bool(steps) == bool(work.steps) and bool(asked["rows"]) == bool(work.descents)
+    assert asked["losses"] * 2 >= work.candidates, "it says far too much"
 
 
 def followed(kind: str, state: Any = None) -> tuple[Fitted, list[str], list[tuple[int, float]]]:

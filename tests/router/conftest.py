@@ -9,15 +9,20 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM
 
-from medtrain.artifacts import locate
-from medtrain.experts.folder import Adapter, Factors
+from medtrain.artifacts import Artifact, Build, Identity, Policy, begin, locate
+from medtrain.config import parse
+from medtrain.experts.folder import Adapter, Factors, write
 from medtrain.experts.fuse import Granularity, place
+from medtrain.router import fit
 from medtrain.router.examples import Examples
 from medtrain.router.gate import Gate, RouterConfig, norms_of
+from medtrain.router.inputs import Part
 from medtrain.router.mixture import Merge, Mixture
 from medtrain.router.objective import Objective, PassConfig, Problem
+from medtrain.router.settings import FitConfig
+from medtrain.router.worker import Device, Here, Task
 from medtrain.storage import Store
-from medtrain.tokens.shards import Sample, Samples
+from medtrain.tokens.shards import Sample, Samples, shard_path, write_shard
 from medtrain.train.batches import trained_positions
 from medtrain.train.model import ModelConfig, load_base
 
@@ -125,3 +130,60 @@ class Taught:
 def taught(world: World) -> Taught:
     """A task that the second expert knows best."""
     return Taught(world)
+
+
+NAMES = ("one", "two", "three")
+
+
+class Shelf:
+    """A storage root with two libraries of three experts (`even`: of one rank) and a task's tokens in three splits."""
+
+    def __init__(self, world: World):
+        self.root, self.world = world.store, world
+        self.even = [world.expert(seed, 3, 1.0) for seed in (21, 22, 23)]
+        self._library("uneven", world.experts)
+        self._library("even", self.even)
+        build = self._begin("tokens", "task")
+        splits = ["train"] * 16 + ["validation"] * 6 + ["test"] * 5
+        rows = [replace(world.samples[number], split=split) for number, split in enumerate(splits)]
+        write_shard(build.store, shard_path(0), rows)
+        for path in locate(self.root, "tokens", "tiny").store.files("tokenizer"):
+            build.store.write(path, self.root.read(f"tokens/tiny/{path}"))
+        self.tokens = build.finish({"base": "artifact:bases/tiny", "context_tokens": 64})
+
+    def samples(self, split: str) -> list[Sample]:
+        """The task's rows of a split, in artifact order."""
+        found = Samples.open(self.tokens)
+        return [found[int(row)] for row in found.select(split)]
+
+    def config(self, name: str, **settings: Any) -> FitConfig:
+        """A fit of the task with the experts of unequal ranks."""
+        given = {"model": {"precision": "fp32"}, "passes": {"micro_tokens": 128, "candidates_per_pass": 2}}
+        return parse(FitConfig, {"name": name, "library": "uneven", "tokens": "task", "seed": 3, **given, **settings})
+
+    def here(self, config: FitConfig, part: Part) -> Here:
+        """Who runs the model: this process."""
+        return Here(Device(1, gpu=False), Task(root=self.root.root, fit=config, part=part))
+
+    def fit(self, name: str, **settings: Any) -> Artifact:
+        """A fit in this process."""
+        return fit.run(self.root, self.config(name, **settings), Policy(), self.here)
+
+    def _begin(self, kind: str, name: str) -> Build:
+        build = begin(self.root, kind, name, Identity({}, {}, name), Policy())
+        assert isinstance(build, Build)
+        return build
+
+    def _library(self, name: str, experts: Sequence[Adapter]) -> None:
+        build, facts = self._begin("library", name), {}
+        for number, (expert, adapter) in enumerate(zip(NAMES, experts, strict=True)):
+            write(build.store, expert, adapter)
+            ranks = {module: factors.rank for module, factors in adapter.modules.items()}
+            facts[expert] = {"category": "question answering", "ranks": ranks, "non_commercial": number == 2}
+        build.finish({"base": "artifact:bases/tiny", "experts": facts})
+
+
+@pytest.fixture(scope="module")
+def shelf(world: World) -> Shelf:
+    """Libraries and a task to fit."""
+    return Shelf(world)

@@ -17,43 +17,59 @@ def text(config: FitConfig, facts: dict[str, Any], weights: Weights) -> str:
         facts: its manifest's.
         weights: the fitted ones.
     """
-    experts, places = list(facts["weights"]), len(weights.values)
-    drawn = f"{facts['rows']} rows of the split `{config.split}` of `tokens/{config.tokens}`"
+    experts, fitted_to = list(facts["weights"]), facts["rows"]["fit"]
     lines = [
         f"# router/{config.name}",
         "",
         f"{len(experts)} experts of `library/{config.library}` over `{facts['base']}`, weighed by `{facts['method']}` "
-        f"for {drawn} ({facts['trained_tokens']:,} trained tokens), seed {config.seed}.",
+        f"for {fitted_to['rows']} rows of the split `{config.split}` of `tokens/{config.tokens}` "
+        f"({fitted_to['trained_tokens']:,} trained tokens), seed {config.seed}.",
         "",
-        "| loss per trained token, in nats, on these rows | |",
-        "|---|---|",
-        *(f"| {name} | {loss:.4f} |" for name, loss in facts["losses"].items()),
+        *_losses(config, facts),
         "",
-        f"| expert | weight{' (mean of places, least, largest)' if places > 1 else ''} |",
-        "|---|---|",
+        *_weights(experts, config.own, weights),
+        "",
     ]
-    table = np.array(list(weights.values.values()))
-    for number, name in enumerate(experts):
-        column = table[:, number]
-        span = f" ({column.min():.4f}, {column.max():.4f})" if places > 1 else ""
-        lines.append(f"| {name} | {column.mean():.4f}{span} |")
-    lines += ["", f"{places} place(s) with weights of their own (`{weights.granularity}`)."]
     if "entropy" in facts:
         lines.append(
-            f"Entropy {facts['entropy']:.4f} nats of {math.log(len(experts)):.4f}; "
+            f"Entropy {facts['entropy']:.4f} nats of {math.log(len(experts)):.4f}, "
             f"sum of squares {facts['concentration']:.4f}."
         )
     ranks = sorted(facts["ranks"].values())
+    settings = ", ".join(f"{key} {value}" for key, value in config.method.items() if key != "kind")
     lines += [
         f"Fused by `{config.merge['kind']}`: ranks {ranks[0]} to {ranks[-1]}, "
         f"relative error {facts['fusion_error']:.2e}.",
-        f"tau {config.router.tau}, gamma1 {config.router.gamma1}, form {config.router.form}; "
-        + ", ".join(f"{key} {value}" for key, value in config.method.items() if key != "kind"),
-        "The losses are those of the rows that were fitted to; judge the system on its test split.",
+        f"Form {config.router.form}, tau {config.router.tau}, gamma1 {config.router.gamma1}"
+        + (f"; {settings}." if settings else "."),
     ]
     if facts["non_commercial"]:
-        lines += [
-            "",
-            f"Not for commercial use: {', '.join(facts['non_commercial'])} learnt from corpora that forbid it.",
-        ]
+        names = ", ".join(facts["non_commercial"])
+        lines += ["", f"Not for commercial use: {names} learnt from corpora that forbid it."]
     return "\n".join(lines) + "\n"
+
+
+def _losses(config: FitConfig, facts: dict[str, Any]) -> list[str]:
+    """Losses by weights and rows, and what they are not."""
+    found, head = facts["losses"], "| loss per trained token, nats | on the rows that were fitted to |"
+    if "held out" not in found:
+        table = [head, "|---|---|", *(f"| {name} | {loss:.4f} |" for name, loss in found["fit"].items())]
+        return [*table, "", f"The task has no rows in `{config.held_out.split}`: nothing is known of other rows."]
+    judged = facts["rows"]["held out"]["rows"]
+    pairs = ((name, loss, found["held out"][name]) for name, loss in found["fit"].items())
+    return [
+        f"{head} on {judged} of `{config.held_out.split}` |",
+        "|---|---|---|",
+        *(f"| {name} | {loss:.4f} | {other:.4f} |" for name, loss, other in pairs),
+    ]
+
+
+def _weights(experts: list[str], own: str | None, weights: Weights) -> list[str]:
+    """A line for each expert."""
+    table, places = np.array(list(weights.values.values())), len(weights.values)
+    span = f" (mean of {places} places, least, largest)" if places > 1 else ""
+    lines = [f"| expert | weight{span} |", "|---|---|"]
+    for name, column in zip(experts, table.T, strict=True):
+        spread = f" ({column.min():.4f}, {column.max():.4f})" if places > 1 else ""
+        lines.append(f"| {name}{' (its own)' if name == own else ''} | {column.mean():.4f}{spread} |")
+    return lines

@@ -13,47 +13,55 @@ from medtrain.errors import TrainingError
 from medtrain.experts import folder
 from medtrain.experts.fuse import Report, Weights, combine
 from medtrain.router import card, inputs, methods
-from medtrain.router.gate import Gate, norms_of, places_of
-from medtrain.router.inputs import Inputs
+from medtrain.router.gate import Array, Gate, norms_of, places_of
+from medtrain.router.inputs import Inputs, Part
 from medtrain.router.methods import Fitted, Given
 from medtrain.router.objective import Evaluator, Objective, Problem, concentration, entropy
 from medtrain.router.settings import FitConfig
 from medtrain.router.states import States
 from medtrain.storage import Store
+from medtrain.tokens.shards import Sample
 
-KIND, WEIGHTS = "router", "weights.json"
+KIND, WEIGHTS, CARD = "router", "weights.json", "card.md"
+CODE = ("router", "experts/fuse.py", "experts/products.py", "train/loss.py")
+
+Open = Callable[[FitConfig, Part], Evaluator]
+"""Who runs the model over a fit's rows; asked only where there is something to do."""
 
 
-def run(root: Store, config: FitConfig, policy: Policy, load: Callable[[Inputs], Evaluator]) -> Artifact:
+def run(root: Store, config: FitConfig, policy: Policy, evaluator: Open) -> Artifact:
     """Fit router/<name>, or read it back if it is whole already; a killed fit is gone on with.
 
     Args:
         root: the storage root.
         config: the fit.
         policy: what to do with what is there already.
-        load: who runs the model; asked only where there is something to fit.
+        evaluator: who runs the model.
 
     Raises:
         ConfigError, MissingArtifact, CorruptArtifact: the inputs are not there or do not go together.
         IdentityMismatch: an artifact of this name was made from something else.
         TrainingError: losses are no numbers.
     """
-    tokens = artifacts.locate(root, "tokens", config.tokens)
+    given = inputs.read(root, config)
     build = artifacts.begin(root, KIND, config.name, identity_of(root, config), policy)
     if isinstance(build, Artifact):
         print(f"{KIND}/{config.name} is whole already ({build.store.root}); --again fits it again", flush=True)
         return build
     for note in build.notes:
         print(note)
-    given = inputs.read(root, config)
-    objective = objective_of(given, load(given))
-    states = States(build.store, f"{KIND}/{config.name}")
-    fitted = methods.fit(
-        config.method, Given(given.experts, objective, config.seed, states.state, states.save, states.log)
+    objective = objective_of(given, evaluator(config, "fit"))
+    work = methods.work(config.method, objective.gate.shape, len(given.rows["fit"]))
+    states = States(build.store, f"{KIND}/{config.name}", work.steps)
+    told = Given(
+        list(given.facts), objective, config.seed, config.own, state=states.state, save=states.save, log=states.log
     )
-    losses = _losses(given, objective, fitted)
-    for path in tokens.store.files("tokenizer"):
-        build.store.write(f"adapter/{path.removeprefix('tokenizer/')}", tokens.store.read(path))
+    fitted = methods.fit(config.method, told)
+    losses = {"fit": judged(given, objective.problem, fitted.weights)}
+    if given.rows["held out"]:
+        problem = Problem(evaluator(config, "held out"), given.rows["held out"], config.passes)
+        losses["held out"] = judged(given, problem, fitted.weights)
+    copy_tokenizer(root, build, config.tokens)
     facts = write(build, given, fitted, losses)
     states.close()
     return build.finish(facts)
@@ -63,17 +71,35 @@ def identity_of(root: Store, config: FitConfig) -> Identity:
     """What a fit is made from."""
     library, tokens = (artifacts.locate(root, kind, getattr(config, kind)) for kind in ("library", "tokens"))
     method = plugins.source_of("router", "methods", config.method["kind"])
-    code = artifacts.code_hash(
-        [*artifacts.room_code("router", "experts/fuse.py", "experts/products.py", "train/loss.py"), method]
-    )
-    made_from = {"library": library.fingerprint, "tokens": tokens.fingerprint}
-    return Identity({**identity(config), "name": None}, made_from, code)
+    code = artifacts.code_hash([*artifacts.room_code(*CODE), method])
+    made_from = {f"library/{library.name}": library.fingerprint, f"tokens/{tokens.name}": tokens.fingerprint}
+    return Identity({**identity(config), "method": identity(methods.validate(config.method))}, made_from, code)
 
 
 def objective_of(given: Inputs, evaluator: Evaluator) -> Objective:
     """Equation (6) of a fit, over whoever runs the model."""
-    norms = norms_of(given.adapters, places_of(given.adapters, given.config.router.granularity))
-    return Objective(Gate(given.config.router, norms), Problem(evaluator, given.samples, given.config.passes))
+    config = given.config
+    norms = norms_of(given.adapters, places_of(given.adapters, config.router.granularity))
+    return Objective(Gate(config.router, norms), Problem(evaluator, given.rows["fit"], config.passes))
+
+
+def judged(given: Inputs, problem: Problem, weights: Array) -> dict[str, float]:
+    """Mean losses per trained token, in nats, of the base, of equal weights and of the fitted ones.
+
+    Raises:
+        TrainingError: that of the fitted ones is no number.
+    """
+    candidates = {"base": np.zeros(weights.shape), "average": np.full(weights.shape, 1 / weights.shape[1])}
+    if given.config.merge["kind"] == "lorahub":
+        del candidates["average"]  # under this merge equal weights are no average
+    candidates["fitted"] = weights
+    found = dict(zip(candidates, problem.losses(list(candidates.values())), strict=True))
+    if not np.isfinite(found["fitted"]):
+        raise TrainingError(
+            f"router/{given.config.name}: the fitted weights have the loss {found['fitted']}; see whether an expert "
+            "alone gives numbers (method.kind: single)"
+        )
+    return found
 
 
 def weights_of(given: Inputs, fitted: Fitted) -> Weights:
@@ -84,44 +110,53 @@ def weights_of(given: Inputs, fitted: Fitted) -> Weights:
     return Weights(granularity=granularity, values=values)
 
 
-def write(build: Build, given: Inputs, fitted: Fitted, losses: Mapping[str, float]) -> dict[str, Any]:
+def copy_tokenizer(root: Store, build: Build, tokens: str) -> None:
+    """Put the task's tokenizer beside the fused adapter, where whoever opens the system looks for it."""
+    source = artifacts.locate(root, "tokens", tokens).store
+    for path in source.files("tokenizer"):
+        build.store.write(f"adapter/{path.removeprefix('tokenizer/')}", source.read(path))
+
+
+def write(build: Build, given: Inputs, fitted: Fitted, losses: Mapping[Part, Mapping[str, float]]) -> dict[str, Any]:
     """Write weights, fused adapter and card.
 
     Args:
         build: the artifact in the making.
         given: what was fitted.
         fitted: what was found.
-        losses: mean losses of the examples by name.
+        losses: what `judged` gave, by rows.
 
     Returns:
         The artifact's facts.
     """
     config, weights = given.config, weights_of(given, fitted)
-    content = {"experts": list(given.experts), "merge": config.merge, **weights.model_dump(mode="json")}
+    content = {"experts": list(given.facts), "merge": config.merge, **weights.model_dump(mode="json")}
     build.store.write(WEIGHTS, json.dumps(content, indent=1).encode())
     adapter, report = combine(given.adapters, weights, config.merge)
     folder.write(build.store, "adapter", adapter)
     facts = facts_of(given, fitted, losses, report)
-    build.store.write("card.md", card.text(config, facts, weights).encode())
+    build.store.write(CARD, card.text(config, facts, weights).encode())
     return facts
 
 
-def facts_of(given: Inputs, fitted: Fitted, losses: Mapping[str, float], report: Report) -> dict[str, Any]:
+def facts_of(
+    given: Inputs, fitted: Fitted, losses: Mapping[Part, Mapping[str, float]], report: Report
+) -> dict[str, Any]:
     """What the manifest says: the system, and how it was found."""
-    config = given.config
-    mean = np.mean(fitted.weights, axis=0)
+    config, mean = given.config, np.mean(fitted.weights, axis=0)
     facts = {
         "base": given.base,
         "tokens": config.tokens,
         "model": config.model.model_dump(mode="json"),
+        "library": config.library,
         "method": config.method["kind"],
-        "rows": len(given.samples),
-        "trained_tokens": sum(sample.trained_tokens for sample in given.samples),
-        "losses": dict(losses),
-        "weights": {name: float(weight) for name, weight in zip(given.experts, mean, strict=True)},
+        "own": config.own,
+        "rows": {part: _size(given.rows[part]) for part in losses},
+        "losses": {part: dict(found) for part, found in losses.items()},
+        "weights": {name: float(weight) for name, weight in zip(given.facts, mean, strict=True)},
         "fusion_error": report.error,
         "ranks": report.ranks,
-        "non_commercial": [name for name in given.experts if given.facts[name].get("non_commercial")],
+        "non_commercial": [name for name, known in given.facts.items() if known.get("non_commercial")],
         "fit": fitted.facts,
     }
     if (fitted.weights >= 0).all():
@@ -129,13 +164,5 @@ def facts_of(given: Inputs, fitted: Fitted, losses: Mapping[str, float], report:
     return facts
 
 
-def _losses(given: Inputs, objective: Objective, fitted: Fitted) -> dict[str, float]:
-    """The examples' mean losses before and after."""
-    shape = fitted.weights.shape
-    candidates = {"base": np.zeros(shape), "average": np.full(shape, 1 / shape[1]), "fitted": fitted.weights}
-    if given.config.merge["kind"] == "lorahub":
-        del candidates["average"]  # under this merge equal weights are no average
-    found = dict(zip(candidates, objective.problem.losses(list(candidates.values())), strict=True))
-    if not np.isfinite(found["fitted"]):
-        raise TrainingError(f"router/{given.config.name}: the fitted weights have the loss {found['fitted']}")
-    return found
+def _size(samples: list[Sample]) -> dict[str, int]:
+    return {"rows": len(samples), "trained_tokens": sum(sample.trained_tokens for sample in samples)}

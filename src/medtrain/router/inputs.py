@@ -1,8 +1,8 @@
 """What a fit reads: the experts of a library, and a task's rows drawn by seed."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -13,26 +13,40 @@ from medtrain.errors import ConfigError
 from medtrain.experts.fold import read as read_adapter
 from medtrain.experts.folder import Adapter
 from medtrain.router import methods
-from medtrain.router.examples import Examples
 from medtrain.router.mixture import Mixture
 from medtrain.router.settings import FitConfig
 from medtrain.storage import Store
 from medtrain.tokens.shards import Sample, Samples
 
+Part = Literal["fit", "held out"]
+"""Which rows of a task: those that weights are fitted to, or those that they are judged on."""
+
 
 @dataclass(frozen=True)
 class Inputs:
-    """A fit's experts and examples."""
+    """A fit's experts and rows."""
 
     config: FitConfig
-    experts: Sequence[str]
-    adapters: Sequence[Adapter]
-    samples: Sequence[Sample]
-    base: str
-    """The base's model reference."""
+    library: Artifact
+    rows: dict[Part, list[Sample]]
+    """Nothing is held out where the task has no such rows."""
     base_path: str
-    facts: dict[str, Any]
-    """What the library says of each expert."""
+
+    @property
+    def base(self) -> str:
+        """The base's model reference."""
+        return str(self.library.facts["base"])
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the library says of each expert that is weighed, in the weights' order."""
+        known = self.library.facts["experts"]
+        return {name: known[name] for name in self.config.experts or known}
+
+    @cached_property
+    def adapters(self) -> list[Adapter]:
+        """The experts, read when they are first asked for."""
+        return [read_adapter(self.library.store, name) for name in self.facts]
 
 
 def read(root: Store, config: FitConfig) -> Inputs:
@@ -45,57 +59,54 @@ def read(root: Store, config: FitConfig) -> Inputs:
     """
     library = artifacts.locate(root, "library", config.library)
     tokens = artifacts.locate(root, "tokens", config.tokens)
-    facts: dict[str, Any] = library.facts["experts"]
-    names = list(config.experts or facts)
-    if unknown := [name for name in names if name not in facts]:
-        raise ConfigError(f"experts={unknown[0]!r}: library/{config.library} has {', '.join(facts)}")
-    base = str(library.facts["base"])
+    known, base = library.facts["experts"], str(library.facts["base"])
+    for field, given in (("experts", config.experts or ()), ("own", (config.own,) if config.own else ())):
+        if unknown := [name for name in given if name not in known]:
+            raise ConfigError(f"{field}={unknown[0]!r}: library/{config.library} has {', '.join(known)}; name one")
     if tokens.facts["base"] != base:
         raise ConfigError(
             f"tokens={config.tokens}: made for the base {tokens.facts['base']}, and library/{config.library} is over "
             f"{base}; build the task's tokens for that base"
         )
-    return Inputs(
-        config=config,
-        experts=names,
-        adapters=[read_adapter(library.store, name) for name in names],
-        samples=draw(tokens, config),
-        base=base,
-        base_path=artifacts.model_path(root, base),
-        facts={name: facts[name] for name in names},
-    )
-
-
-def draw(tokens: Artifact, config: FitConfig) -> list[Sample]:
-    """The rows to fit to, in artifact order; those without a trained token are left out.
-
-    Raises:
-        ConfigError: there are too few.
-    """
-    samples = Samples.open(tokens)
-    rows = samples.select(config.split)
-    rows = rows[samples.trained_tokens[rows] > 0]
+    samples, judged = Samples.open(tokens), config.held_out
+    rows = draw(samples, config.split, config.shots, config.seed)
     if len(rows) < (config.shots or 1):
         raise ConfigError(
-            f"shots={config.shots}: tokens/{tokens.name} has {len(rows)} rows with a trained token in split "
-            f"{config.split!r} (it has the splits {', '.join(sorted(set(samples.splits)))}); ask for fewer, or another"
+            f"shots={config.shots}, split={config.split!r}: tokens/{tokens.name} has {len(rows)} such rows with a "
+            f"trained token (splits: {', '.join(sorted(set(samples.splits)))}); ask for fewer, or another split"
         )
-    if config.shots is not None:
-        shuffled = np.random.Generator(np.random.PCG64([config.seed])).permutation(len(rows))
-        rows = rows[np.sort(shuffled[: config.shots])]
+    parts: dict[Part, list[Sample]] = {
+        "fit": rows,
+        "held out": draw(samples, judged.split, judged.max_rows, judged.seed),
+    }
+    return Inputs(config, library, parts, artifacts.model_path(root, base))
+
+
+def draw(samples: Samples, split: str, count: int | None, seed: int) -> list[Sample]:
+    """At most so many rows of a split, by seed, in artifact order; those without a trained token are left out."""
+    rows = samples.select(split)
+    rows = rows[samples.trained_tokens[rows] > 0]
+    if count is not None:
+        shuffled = np.random.Generator(np.random.PCG64([seed])).permutation(len(rows))
+        rows = rows[np.sort(shuffled[:count])]
     return [samples[int(row)] for row in rows]
 
 
-def load(inputs: Inputs, device: torch.device) -> Examples:
-    """The base with the experts in it, and the examples, on a device.
+def mixture_key(inputs: Inputs) -> list[Any]:
+    """What a mixture is made from, JSON: fits of one key may share it."""
+    config = inputs.config
+    model, merge = config.model.model_dump(mode="json"), methods.merge_of(config.method)
+    return [inputs.library.fingerprint, list(inputs.facts), model, config.router.granularity, merge]
+
+
+def mixture(inputs: Inputs, device: torch.device) -> Mixture:
+    """The base with the experts in it, on a device.
 
     Raises:
         ConfigError: experts and base, or experts and method, do not go together.
-        TrainingError: an example does not fit a pass.
     """
     from medtrain.train.model import load_base
 
     config = inputs.config
     model = load_base(inputs.base_path, config.model, device, layout="packed")
-    mixture = Mixture(model, inputs.adapters, config.router.granularity, methods.merge_of(config.method))
-    return Examples(mixture, inputs.samples, config.passes)
+    return Mixture(model, inputs.adapters, config.router.granularity, methods.merge_of(config.method))

@@ -1,11 +1,11 @@
-"""What a killed fit goes on from, in two files in turn, so that one of them is always whole."""
+"""What a killed fit goes on from, in two files in turn, so that one of them is always whole; and how far it is."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 from medtrain.storage import Store
-from medtrain.tracking import Tracker
+from medtrain.tracking import Progress, Tracker
 
 FOLDER, LOG = "state", "log"
 
@@ -15,10 +15,11 @@ class States:
 
     Args:
         store: the artifact's.
-        name: what trackers call the fit.
+        name: what trackers and progress lines call the fit.
+        steps: how many steps it has at most.
     """
 
-    def __init__(self, store: Store, name: str):
+    def __init__(self, store: Store, name: str, steps: int):
         self._store = store
         found = [content for number in (0, 1) if (content := self._read(number)) is not None]
         last = max(found, key=lambda content: int(content["number"]), default={"number": 0, "step": 0, "state": None})
@@ -26,6 +27,7 @@ class States:
         self.state: dict[str, Any] | None = last["state"]
         """What was saved last; None at a fit's beginning."""
         self._tracker = Tracker(Path(store.local(LOG)), self.step, name=name)
+        self._bar = Progress(name, steps, done=self.step, unit="step")
 
     def save(self, state: dict[str, Any]) -> None:
         """Keep a state, and the last logged step with it."""
@@ -34,11 +36,10 @@ class States:
         self._store.write(self._path(self._number), json.dumps(content, allow_nan=False).encode())
 
     def log(self, metrics: dict[str, float], step: int) -> None:
-        """Log a step's numbers and print them."""
+        """Log a step's numbers; a line is printed when it is time."""
         self.step = step
         self._tracker.log(metrics, step)
-        numbers = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
-        print(f"step {step:4}  {numbers}", flush=True)
+        self._bar.advance(note=", ".join(f"{name} {value:.3f}" for name, value in metrics.items()))
 
     def close(self) -> None:
         """End the log; the states are not needed any more."""

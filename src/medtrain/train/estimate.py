@@ -71,15 +71,14 @@ def estimate(
         ConfigError: there is no such device class.
         TrainingError: see `Plan`.
     """
-    if device not in DEVICES:
-        raise ConfigError(f"device={device!r}: unknown; there are: {', '.join(DEVICES)}")
+    flops_per_s = peak(device)
     plan = Plan(np.arange(len(lengths)), lengths, config.batch, seed=config.seed, epochs=config.epochs)
     steps = min(plan.steps, config.max_steps or plan.steps)
     parts = memory(shape, config, _largest_micro_batch(config, lengths), workers, gpu=device != "cpu-core")
     tokens = int(lengths.sum())
     step_tokens = tokens * config.epochs / plan.steps
     flops = token_flops(shape, config, float(lengths.mean())) * _padding(plan, config, lengths)
-    step_s = step_tokens * flops / (DEVICES[device] * UTILISATION * workers)
+    step_s = step_tokens * flops / (flops_per_s * UTILISATION * workers)
     needed = sum(parts.values()) * SLACK + RESERVE_GIB * GIB
     return Estimate(
         parts=parts,
@@ -94,6 +93,17 @@ def estimate(
         workers=workers,
         fits=None if device_memory_gib is None else needed <= device_memory_gib * GIB,
     )
+
+
+def peak(device: str) -> float:
+    """FLOP/s of a device class.
+
+    Raises:
+        ConfigError: there is none of this name.
+    """
+    if device not in DEVICES:
+        raise ConfigError(f"device={device!r}: unknown; there are: {', '.join(DEVICES)}")
+    return DEVICES[device]
 
 
 def runs_per_device(found: Estimate, device_memory_gib: float) -> int:

@@ -1,6 +1,7 @@
 """Ways to find experts' weights: one file each, named by `method.kind`.
 
-A plug-in has `Config`, `MERGE` (what its weights mean: a merge of `router/mixture.py`) and `fit(config, given)`.
+A plug-in has `Config`, `MERGE` (what its weights mean: a merge of `router/mixture.py`), `fit(config, given)` and
+`work(config, shape, rows)`, what such a fit takes at most.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,11 +31,25 @@ class Given:
     objective: Objective
     seed: int
     """Seed of every draw."""
+    own: str | None = None
+    """The expert that was trained for this very task, if there is one."""
     state: State | None = None
     """What `save` was last given before this fit was killed."""
     save: Callable[[State], None] = _nothing
     log: Callable[[dict[str, float], int], None] = _nothing
     """Numbers of a step or generation, counted from 1."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a fit takes at most."""
+
+    steps: int = 0
+    """Steps or generations, as `Given.log` counts them."""
+    candidates: int = 0
+    """Weights whose loss over all examples is asked for."""
+    descents: int = 0
+    """Passes over all examples with a gradient."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +76,18 @@ def merge_of(method: dict[str, Any]) -> Merge:
     """What the method's weights mean."""
     merge: Merge = _module(method).MERGE
     return merge
+
+
+def work(method: dict[str, Any], shape: tuple[int, ...], rows: int) -> Work:
+    """What a fit takes at most.
+
+    Args:
+        method: by `kind`.
+        shape: (places, experts).
+        rows: examples.
+    """
+    found: Work = _module(method).work(validate(method), shape, rows)
+    return found
 
 
 def fit(method: dict[str, Any], given: Given) -> Fitted:

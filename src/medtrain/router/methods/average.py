@@ -5,7 +5,7 @@ from typing import Literal
 import numpy as np
 
 from medtrain import config as base
-from medtrain.router.methods import Fitted, Given
+from medtrain.router.methods import Fitted, Given, Work
 
 MERGE = "cat"
 
@@ -20,3 +20,8 @@ class Config(base.Config):
 def fit(config: Config, given: Given) -> Fitted:
     """Equal weights at every place."""
     return Fitted(np.full(given.objective.gate.shape, 1 / len(given.experts)))
+
+
+def work(config: Config, shape: tuple[int, ...], rows: int) -> Work:
+    """Nothing."""
+    return Work()

@@ -7,7 +7,7 @@ from pydantic import Field
 from medtrain import config as base
 from medtrain.config import identity, parse
 from medtrain.evolution import EvolutionConfig
-from medtrain.router.methods import Fitted, Given
+from medtrain.router.methods import Fitted, Given, Work
 from medtrain.router.minimise import minimise
 
 MERGE = "cat"
@@ -36,16 +36,8 @@ def fit(config: Config, given: Given) -> Fitted:
         TrainingError: too few candidates of a generation have a loss that is a number.
     """
     objective = given.objective
-    settings = {
-        "start": (0.0,) * objective.gate.size,
-        "sigma": config.sigma,
-        "seed": given.seed,
-        "population": config.population,
-        "max_generations": config.generations,
-        "retries": 0,  # the same weights have the same loss
-    }
     space = {"router": identity(objective.gate.config), "experts": list(given.experts)}
-    search = parse(EvolutionConfig, settings)
+    search = _search(config, objective.gate.size, given.seed)
     found = minimise(search, space, objective.values, objective.weights, given)
     assert found.best is not None, "a search ends after its first generation"
     facts = {
@@ -57,3 +49,21 @@ def fit(config: Config, given: Given) -> Fitted:
     }
     x = found.mean if config.recommend == "mean" else found.best.x
     return Fitted(objective.weights(x), {**facts, "x": list(x)})
+
+
+def work(config: Config, shape: tuple[int, ...], rows: int) -> Work:
+    """Every generation, and the mean at the end."""
+    population = _search(config, 2 * shape[0] * shape[1], 0).first_population
+    return Work(steps=config.generations, candidates=config.generations * population + 1)
+
+
+def _search(config: Config, size: int, seed: int) -> EvolutionConfig:
+    settings = {
+        "start": (0.0,) * size,
+        "sigma": config.sigma,
+        "seed": seed,
+        "population": config.population,
+        "max_generations": config.generations,
+        "retries": 0,  # the same weights have the same loss
+    }
+    return parse(EvolutionConfig, settings)

@@ -10,7 +10,7 @@ from pydantic import Field
 from medtrain import config as base
 from medtrain.config import knob
 from medtrain.errors import TrainingError
-from medtrain.router.methods import Fitted, Given, State, spread
+from medtrain.router.methods import Fitted, Given, State, Work, spread
 from medtrain.train.order import Plan
 
 MERGE = "cat"
@@ -58,6 +58,11 @@ def fit(config: Config, given: Given) -> Fitted:
         if (step + 1) % config.save_every_steps == 0:
             given.save(_state(x, adamw, step + 1))
     return Fitted(objective.weights(x.tolist()), {"steps": plan.steps, "x": x.tolist()})
+
+
+def work(config: Config, shape: tuple[int, ...], rows: int) -> Work:
+    """Every example in each epoch."""
+    return Work(steps=config.epochs * math.ceil(rows / config.size), descents=config.epochs)
 
 
 def _state(x: torch.Tensor, adamw: torch.optim.Optimizer, step: int) -> State:

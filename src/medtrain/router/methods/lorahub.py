@@ -14,7 +14,7 @@ from medtrain import config as base
 from medtrain.config import parse
 from medtrain.evolution import EvolutionConfig
 from medtrain.router.gate import Array
-from medtrain.router.methods import Fitted, Given
+from medtrain.router.methods import Fitted, Given, Work
 from medtrain.router.minimise import minimise
 
 MERGE = "lorahub"
@@ -43,14 +43,6 @@ def fit(config: Config, given: Given) -> Fitted:
         TrainingError: too few candidates of a generation have a loss that is a number.
     """
     places, experts = given.objective.gate.shape
-    settings = {
-        "start": (0.0,) * (places * experts),
-        "sigma": config.sigma,
-        "seed": given.seed,
-        "bounds": ((-config.bound, config.bound),) * (places * experts),
-        "max_evaluations": config.evaluations,
-        "retries": 0,  # the same weights have the same loss
-    }
 
     def weights(x: Sequence[float]) -> Array:
         return np.array(x).reshape(places, experts)
@@ -59,7 +51,26 @@ def fit(config: Config, given: Given) -> Fitted:
         losses = given.objective.problem.losses([weights(x) for x in points])
         return [loss + config.l1 * float(np.abs(x).mean()) for loss, x in zip(losses, points, strict=True)]
 
-    search = parse(EvolutionConfig, settings)
+    search = _search(config, places * experts, given.seed)
     found = minimise(search, {"experts": list(given.experts), "l1": config.l1}, values, weights, given)
     facts = {"evaluations": sum(len(told) for told in found.told), "finished": found.finished}
     return Fitted(weights(found.mean), {**facts, "value_of_mean": values([found.mean])[0]})
+
+
+def work(config: Config, shape: tuple[int, ...], rows: int) -> Work:
+    """Whole generations within the budget, and the mean at the end."""
+    population = _search(config, shape[0] * shape[1], 0).first_population
+    generations = config.evaluations // population
+    return Work(steps=generations, candidates=generations * population + 1)
+
+
+def _search(config: Config, size: int, seed: int) -> EvolutionConfig:
+    settings = {
+        "start": (0.0,) * size,
+        "sigma": config.sigma,
+        "seed": seed,
+        "bounds": ((-config.bound, config.bound),) * size,
+        "max_evaluations": config.evaluations,
+        "retries": 0,  # the same weights have the same loss
+    }
+    return parse(EvolutionConfig, settings)
