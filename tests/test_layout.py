@@ -19,6 +19,7 @@ MODULE_LINES, FUNCTION_LINES, PARAMETERS, PARAMETERS_HARD, JOB_LINES, README_LIN
 
 TESTED_BY = {
     "errors.py": "test_job.py",
+    "pages.py": "evaluate/test_scoring.py",
     "demo/general.py": "demo/test_corpus.py",
     "demo/grammar.py": "demo/test_corpus.py",
     "demo/lexicon.py": "demo/test_corpus.py",
@@ -26,7 +27,6 @@ TESTED_BY = {
     "demo/pretrain.py": "demo/test_base.py",
     "demo/rawtext.py": "demo/test_base.py",
     "evaluate/cases.py": "evaluate/test_scoring.py",
-    "evaluate/charts.py": "evaluate/test_scoring.py",
     "evaluate/report.py": "evaluate/test_scoring.py",
     "evaluate/rows.py": "evaluate/test_answering.py",
     "evaluate/sets.py": "evaluate/metrics/test_set_metrics.py",

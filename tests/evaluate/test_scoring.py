@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from medtrain import artifacts
-from medtrain.evaluate import charts, report, scoring, table
+from medtrain.evaluate import report, scoring, table
 from medtrain.evaluate.cases import Answer, from_lines, to_lines
 from medtrain.evaluate.intervals import Bootstrap
 from medtrain.evaluate.report import Material
@@ -123,10 +123,3 @@ def test_the_report_is_one_file_that_escapes_what_it_shows(tmp_path: Path) -> No
 def test_the_report_quotes_rows_only_when_asked(tmp_path: Path) -> None:
     html = page(tmp_path, examples=0)
     assert "多喝水" not in html and "fever" not in html
-
-
-@pytest.mark.parametrize(("low", "high"), [(0.0, 0.83), (0.0, 97.0), (1.2, 1.2), (0.0, 1e-6), (-3.0, 2.0)])
-def test_ticks_are_round_and_span_the_values(low: float, high: float) -> None:
-    marks = charts.ticks(low, high)
-    assert marks[0] <= low + 1e-9 and marks[-1] >= high - 1e-9
-    assert 2 <= len(marks) <= 7

@@ -6,14 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from medtrain import charts, pages
 from medtrain.artifacts import Artifact
-from medtrain.evaluate import charts
+from medtrain.charts import Bar, Curve
 from medtrain.evaluate.cases import Answer
-from medtrain.evaluate.charts import Bar, Curve
 from medtrain.evaluate.table import cell, verdict
 
 QUOTE_CHARACTERS = 600
@@ -35,24 +33,20 @@ class Material:
 def render(material: Material) -> str:
     """The whole page."""
     names = list(material.answers)
-    environment = Environment(
-        loader=PackageLoader("medtrain.evaluate", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    environment.globals.update(cell=cell, verdict=verdict)
     runs = [artifact for artifact in material.artifacts if artifact.kind.startswith("stage")]
-    return environment.get_template("report.html.jinja").render(
-        name=material.name,
+    return pages.render(
+        "evaluate/report.html.jinja",
+        material.name,
+        material.artifacts,
+        {f"evaluations/{material.name}": material.settings},
+        cell=cell,
+        verdict=verdict,
         fingerprint=material.fingerprint,
         systems=[(name, charts.colour(number)) for number, name in enumerate(names)],
         groups=[{**group, "panels": panels(group), "order": order(group)} for group in material.groups],
         losses=[(f"{run.kind}/{run.name}", *loss_picture(run)) for run in runs],
         funnels=[funnel(artifact) for artifact in material.artifacts if artifact.kind in ("data", "tokens")],
         examples=examples(material.answers, material.examples),
-        chain=material.artifacts,
-        settings=[
-            (f"evaluations/{material.name}", as_yaml(material.settings)),
-            *((f"{a.kind}/{a.name}", as_yaml(a.manifest["identity"]["config"])) for a in material.artifacts),
-        ],
     )
 
 
@@ -162,8 +156,3 @@ def examples(answers: Mapping[str, Sequence[Answer]], count: int) -> list[dict[s
 def quote(text: str) -> str:
     """A text short enough for a table."""
     return text if len(text) <= QUOTE_CHARACTERS else text[: QUOTE_CHARACTERS - 1] + "…"
-
-
-def as_yaml(value: Any) -> str:
-    """Settings as people write them."""
-    return yaml.safe_dump(value, allow_unicode=True, sort_keys=False, width=110)

@@ -1,4 +1,4 @@
-"""Pictures as inline SVG text: bars with intervals, and curves over steps. No fonts, no scripts, no other file."""
+"""Pictures as inline SVG text: bars with intervals, curves, heat maps. No fonts, no scripts, no other file."""
 
 import math
 from collections.abc import Sequence
@@ -125,6 +125,42 @@ def curves(found: Sequence[Curve], x_label: str, width: int = 560, height: int =
         if curve.dotted:
             parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{curve.colour}"/>' for x, y in points]
     return _svg(width, height, parts)
+
+
+def heat(
+    rows: Sequence[str], columns: Sequence[str], values: Sequence[Sequence[float]], outlined: Sequence[str | None]
+) -> Markup:
+    """A table whose cells are the darker the larger their values; negative ones have another colour.
+
+    Args:
+        rows: their names, from top to bottom.
+        columns: their names, from left to right.
+        values: of each row, of each column.
+        outlined: the column that each row marks, if any.
+    """
+    most = max((abs(value) for row in values for value in row), default=0.0) or 1.0
+    wide, high = 44, 26
+    left, top = 20 + 7 * max(map(len, rows)), 16 + 5 * max(map(len, columns))
+    parts = []
+    for number, name in enumerate(columns):
+        x = left + wide * (number + 0.5)
+        turn = f'transform="rotate(-45 {x:.0f} {top - 8})"'
+        parts.append(f'<text x="{x:.0f}" y="{top - 8}" class="name" {turn}>{escape(name)}</text>')
+    for line, (name, row, marked) in enumerate(zip(rows, values, outlined, strict=True)):
+        y = top + high * line
+        parts.append(f'<text x="{left - 8}" y="{y + 17}" class="name" text-anchor="end">{escape(name)}</text>')
+        for number, (column, value) in enumerate(zip(columns, row, strict=True)):
+            share = abs(value) / most
+            place = f'x="{left + wide * number + 1}" y="{y + 1}" width="{wide - 2}" height="{high - 2}" rx="2"'
+            edge = ' stroke="#1c2530" stroke-width="1.6"' if column == marked else ""
+            fill = f'fill="{COLOURS[1 if value >= 0 else 3]}" fill-opacity="{share:.3f}"'
+            title = f"<title>{escape(name)}, {escape(column)}: {value:.4f}</title>"
+            parts.append(f"<rect {place} {fill}{edge}>{title}</rect>")
+            ink = "#fff" if share > 0.55 else "#1c2530"
+            middle = f'x="{left + wide * (number + 0.5):.0f}" y="{y + 17}" text-anchor="middle"'
+            parts.append(f'<text {middle} font-size="11" fill="{ink}" pointer-events="none">{value:.2f}</text>')
+    room = 4 * max(map(len, columns))  # the last name leans out of its column
+    return _svg(left + wide * len(columns) + room, top + high * len(rows) + 6, parts)
 
 
 def smooth(points: Sequence[tuple[float, float]], window: int) -> tuple[tuple[float, float], ...]:
