@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from medtrain import job, runtime
 from medtrain.config import Config
-from medtrain.router import launch, preview
+from medtrain.router import launch, preview, report
 from medtrain.router.plan import RoutingPlan
 from medtrain.runtime import RuntimeConfig
 from medtrain.storage import StorageConfig, Store
@@ -40,7 +40,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     runtime.connect()
     runtime.check_cluster(root)
     made = launch.run(root, config.plan, config.runtime, call.policy)
-    print(preview.results(made), flush=True)
+    told = report.build(root, config.plan, made, call.policy)
+    print(preview.results(made), f"report: {told.store.root}/{report.REPORT}", sep="\n", flush=True)
 
 
 if __name__ == "__main__":

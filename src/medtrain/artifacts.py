@@ -27,6 +27,7 @@ MADE_BY = {
     "expert": "jobs/train_experts.py",
     "library": "jobs/train_experts.py",
     "router": "jobs/fit_router.py",
+    "routing": "jobs/fit_router.py",
     "evaluations": "jobs/evaluate_model.py",
     "predictions": "jobs/predict.py",
 }

@@ -85,11 +85,10 @@ def weight_map(cells: Cells, variant: str) -> tuple[Markup, str]:
     chosen = {task: router.facts for (task, name), router in cells.items() if name == variant}
     experts = list(dict.fromkeys(name for facts in chosen.values() for name in facts["weights"]))
     values = [[facts["weights"].get(name, 0.0) for name in experts] for facts in chosen.values()]
-    own = [facts["own"] for facts in chosen.values()]
-    known = [facts["weights"] for facts in chosen.values() if facts["own"] in facts["weights"]]
-    leads = sum(max(weights, key=weights.__getitem__) == name for weights, name in zip(known, filter(None, own)))
+    known = [(facts["weights"], facts["own"]) for facts in chosen.values() if facts["own"] in facts["weights"]]
+    leads = sum(max(weights, key=weights.__getitem__) == own for weights, own in known)
     said = f"a task's own expert (outlined) has the largest weight in {leads} of {len(known)}" if known else ""
-    return charts.heat(list(chosen), experts, values, own), said
+    return charts.heat(list(chosen), experts, values, [facts["own"] for facts in chosen.values()]), said
 
 
 def sweep(cells: Cells, field: str, count: Callable[[dict[str, Any]], int]) -> dict[str, list[tuple[float, float]]]:
@@ -120,15 +119,15 @@ def sweep(cells: Cells, field: str, count: Callable[[dict[str, Any]], int]) -> d
 
 def picture(found: Mapping[str, Sequence[tuple[float, float]]], title: str) -> tuple[Markup, list[tuple[str, str]]]:
     """Curves of a sweep, their mean where they have the same numbers, and the legend: label and colour."""
+    numbers = {tuple(x for x, _ in points) for points in found.values()}
+    shared = len(numbers) == 1 < len(found)
     drawn = [
-        Curve(name, tuple(points), charts.colour(n), dotted=True) for n, (name, points) in enumerate(found.items(), 1)
+        Curve(name, tuple(points), charts.colour(number), bold=not shared, dotted=True)
+        for number, (name, points) in enumerate(found.items(), 1)
     ]
-    if len({tuple(x for x, _ in curve.points) for curve in drawn}) == 1 < len(drawn):
-        mean = tuple(
-            (points[0][0], fmean(y for _, y in points)) for points in zip(*(c.points for c in drawn), strict=True)
-        )
-        pale = [Curve(c.label, c.points, c.colour, bold=False) for c in drawn]
-        drawn = [*pale, Curve("mean", mean, charts.colour(0), dotted=True)]
+    if shared:
+        means = (fmean(points[place][1] for points in found.values()) for place in range(len(drawn[0].points)))
+        drawn.append(Curve("mean", tuple(zip(*numbers, means, strict=True)), charts.colour(0), dotted=True))
     return charts.curves(drawn, title), [(curve.label, curve.colour) for curve in drawn]
 
 
