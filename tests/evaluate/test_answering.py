@@ -11,12 +11,19 @@ from transformers import Qwen2ForCausalLM
 
 from medtrain import artifacts
 from medtrain.errors import ConfigError, MissingArtifact
-from medtrain.evaluate import rows, systems
+from medtrain.evaluate import harness, rows, systems
 from medtrain.evaluate.generate import generate
+from medtrain.evaluate.harness import EvaluationConfig
 from medtrain.evaluate.systems import GenerationConfig, System
+from medtrain.experts.fold import read as read_adapter
+from medtrain.experts.folder import write as write_adapter
 from medtrain.records import Record, Turn
+from medtrain.router import fit
+from medtrain.router.settings import FitConfig
+from medtrain.router.worker import Device, Here, Task
 from medtrain.storage import Store
 from medtrain.tokens.render import Renderer
+from medtrain.tokens.shards import shard_path, write_shard
 
 SHORT = GenerationConfig(max_new_tokens=8, batch_rows=3)
 BASE, TRAINED = System(name="base", run="stage1/toy", adapter=False), System(name="stage 1", run="stage1/toy")
@@ -80,3 +87,30 @@ def test_a_generation_leaves_no_state_behind(world: Store) -> None:
     opened = systems.open_system(world, hot, BASE, "cpu")
     assert json.dumps([a.text for a in opened(held_out(world)[:2])])
     assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_a_fitted_router_is_a_system(world: Store, tokenizer: Any) -> None:
+    tokens, records = artifacts.locate(world, "tokens", "toy"), held_out(world)
+    renderer = Renderer.open(tokens)
+    write_shard(tokens.store, shard_path(0), [sample for r in records if (sample := renderer.sample(r)[0]) is not None])
+    expert = read_adapter(world.sub("stage1/toy"), "adapter")
+    library = artifacts.begin(world, "library", "toy", artifacts.Identity({}, {}, ""), artifacts.Policy())
+    assert isinstance(library, artifacts.Build)
+    write_adapter(library.store, "only", expert)
+    known = {"ranks": {name: factors.rank for name, factors in expert.modules.items()}}
+    library.finish({"base": tokens.facts["base"], "experts": {"only": known}})
+    settings = {"precision": "fp32"}
+    config = FitConfig.model_validate({"name": "toy", "library": "toy", "tokens": "toy", "model": settings})
+    fit.run(
+        world,
+        config.model_copy(update={"method": {"kind": "average"}}),
+        artifacts.Policy(),
+        lambda asked, part: Here(Device(1, gpu=False), Task(root=world.root, fit=asked, part=part)),
+    )
+    routed = System(name="routed", run="router/toy")
+    answers = [a.text for a in systems.open_system(world, SHORT, routed, "cpu")(records)]
+    assert answers == [a.text for a in systems.open_system(world, SHORT, TRAINED, "cpu")(records)]
+    assert answers != [a.text for a in systems.open_system(world, SHORT, BASE, "cpu")(records)]
+    asked = EvaluationConfig(name="x", systems=(BASE, routed), data="toy", tasks=("ner", "qa"))
+    assert harness.plan(world, asked).identity.inputs.keys() == {"data/toy", "stage1/toy", "router/toy"}
+    assert [a.kind for a in harness.chain(world, asked)] == ["data", "tokens", "stage1", "router"]
