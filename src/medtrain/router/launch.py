@@ -24,6 +24,7 @@ from medtrain.router.settings import FitConfig
 from medtrain.router.worker import Device, Task
 from medtrain.runtime import RuntimeConfig
 from medtrain.storage import Store
+from medtrain.tracking import Progress
 
 
 def run(root: Store, planned: RoutingPlan, cluster: RuntimeConfig, policy: Policy) -> list[Artifact]:
@@ -34,14 +35,16 @@ def run(root: Store, planned: RoutingPlan, cluster: RuntimeConfig, policy: Polic
     """
     made: list[Artifact] = []
     failed: dict[str, MedtrainError] = {}
-    pool = Pool(cluster)
+    pool, fits = Pool(cluster), plan.fits(planned)
+    bar = Progress("fits", len(fits), unit="fit", every_s=0)
     try:
-        for config in plan.fits(planned).values():
+        for config in fits.values():
             try:
                 made.append(fit.run(root, config, policy, partial(spread, pool, root)))
             except MedtrainError as error:
                 failed[config.name] = error
                 print(f"router/{config.name} failed: {error}", flush=True)
+            bar.advance(note=f"{config.name} {'failed' if config.name in failed else 'is whole'}")
     finally:
         pool.close()
     if failed:
@@ -115,7 +118,9 @@ class Pool:
                     continue
                 self._idle.append(device)
                 if asked is not None:
-                    found[asked] = answer if not isinstance(answer, Exception) else _raise(answer)
+                    if isinstance(answer, Exception):
+                        raise answer
+                    found[asked] = answer
         finally:
             self._busy = {reference: (device, None) for reference, (device, _) in self._busy.items()}
         return [found[number] for number in range(len(questions))]
@@ -151,7 +156,3 @@ def _answer(reference: Any) -> Any:
         return ray.get(reference)
     except RayTaskError as error:
         return error.cause if isinstance(error.cause, MedtrainError) else error
-
-
-def _raise(error: Exception) -> Any:
-    raise error from None
