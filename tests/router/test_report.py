@@ -13,9 +13,9 @@ MEAN = {"method": {"kind": "average"}}
 
 def planned(**variants: Any) -> RoutingPlan:
     shared = {"passes": {"micro_tokens": 128, "candidates_per_pass": 2}, "model": {"precision": "fp32"}}
-    tasks = {"<b>": {"tokens": "task", "own": "two"}, "y": {"tokens": "task", "fit": {"experts": ["three", "one"]}}}
-    content = {"name": "r", "library": "even", "fit": shared, "tasks": {"x": tasks["<b>"], "y": tasks["y"]}}
-    return parse(RoutingPlan, {**content, "variants": variants})
+    tasks = {"x": {"tokens": "task", "own": "two"}, "y": {"tokens": "task", "fit": {"experts": ["three", "one"]}}}
+    content = {"name": "r", "library": "even", "fit": shared, "tasks": tasks, "variants": variants}
+    return parse(RoutingPlan, content)
 
 
 def test_a_page_of_losses_and_weights(shelf: Any) -> None:
@@ -59,15 +59,15 @@ def test_a_sweep_is_over_one_setting_and_means_over_seeds() -> None:
         ("x", "g"): router("g", 3.0, weights=2, shots=4, experts=["d", "b"]),
     }
     shots = report.sweep(cells, "shots", lambda facts: facts["rows"]["fit"]["rows"])
-    assert shots == {"x, cmaes": [(4, 1.0), (8, 3.0)]}
+    assert shots == [("x, cmaes", [(4, 1.0), (8, 3.0)])]
     experts = report.sweep(cells, "experts", lambda facts: len(facts["weights"]))
-    assert experts == {"x, cmaes": [(2, 2.0), (3, 5.5)]}
+    assert experts == [("x, cmaes", [(2, 2.0), (3, 5.5)])]
 
 
 def test_curves_of_the_same_numbers_have_a_mean() -> None:
-    picture, legend = report.picture({"x": [(1, 2.0), (3, 4.0)], "y": [(1, 4.0), (3, 8.0)]}, "experts")
+    picture, legend = report.picture([("x", [(1, 2.0), (3, 4.0)]), ("y", [(1, 4.0), (3, 8.0)])], "experts")
     assert [label for label, _ in legend] == ["x", "y", "mean"] and picture.count("<polyline") == 3
-    _, alone = report.picture({"x": [(1, 2.0), (3, 4.0)], "y": [(1, 4.0), (2, 8.0)]}, "experts")
+    _, alone = report.picture([("x", [(1, 2.0), (3, 4.0)]), ("y", [(1, 4.0), (2, 8.0)])], "experts")
     assert [label for label, _ in alone] == ["x", "y"]
 
 

@@ -53,7 +53,8 @@ def read(root: Store, config: FitConfig) -> Inputs:
     """Open library and rows.
 
     Raises:
-        ConfigError: the library has no such expert, its base is not that of the tokens, or there are too few rows.
+        ConfigError: the library has no such expert, its base is not that of the tokens, or there are too few rows, or
+            one that does not fit a micro-batch.
         MissingArtifact: an input does not exist; the message names the job that makes it.
         CorruptArtifact: one is damaged.
     """
@@ -79,6 +80,12 @@ def read(root: Store, config: FitConfig) -> Inputs:
         "fit": rows,
         "held out": draw(samples, judged.split, judged.max_rows, judged.seed),
     }
+    longest = max(len(sample.input_ids) for part in parts.values() for sample in part)
+    if longest > config.passes.micro_tokens:
+        raise ConfigError(
+            f"passes.micro_tokens={config.passes.micro_tokens}: tokens/{tokens.name} has a row of {longest} tokens; "
+            "give at least that many"
+        )
     return Inputs(config, library, parts, artifacts.model_path(root, base))
 
 

@@ -19,6 +19,8 @@ KIND, REPORT, LOSSES = "routing", "report.html", "losses.json"
 
 Cells = Mapping[tuple[str, str], Artifact]
 """Fitted routers by (task, variant), task after task."""
+Sweep = tuple[str, list[tuple[float, float]]]
+"""Task and method; (number, mean loss) by rising number."""
 
 
 def build(root: Store, planned: RoutingPlan, made: Sequence[Artifact], policy: Policy) -> Artifact:
@@ -91,7 +93,7 @@ def weight_map(cells: Cells, variant: str) -> tuple[Markup, str]:
     return charts.heat(list(chosen), experts, values, [facts["own"] for facts in chosen.values()]), said
 
 
-def sweep(cells: Cells, field: str, count: Callable[[dict[str, Any]], int]) -> dict[str, list[tuple[float, float]]]:
+def sweep(cells: Cells, field: str, count: Callable[[dict[str, Any]], int]) -> list[Sweep]:
     """Held-out losses over a number, of fits that differ in one setting and in their seed alone; means over equals.
 
     Args:
@@ -100,7 +102,7 @@ def sweep(cells: Cells, field: str, count: Callable[[dict[str, Any]], int]) -> d
         count: the number, by a router's facts.
 
     Returns:
-        Task and method -> (number, mean loss) by rising number; those of one number are left out.
+        Those of more than one number.
     """
     groups: dict[str, dict[float, list[float]]] = {}
     labels: dict[str, str] = {}
@@ -110,23 +112,23 @@ def sweep(cells: Cells, field: str, count: Callable[[dict[str, Any]], int]) -> d
         if found is not None:
             labels[key] = f"{task}, {router.facts['method']}"
             groups.setdefault(key, {}).setdefault(count(router.facts), []).append(found["fitted"])
-    return {
-        labels[key]: [(x, fmean(values)) for x, values in sorted(points.items())]
+    return [
+        (labels[key], [(x, fmean(values)) for x, values in sorted(points.items())])
         for key, points in groups.items()
         if len(points) > 1
-    }
+    ]
 
 
-def picture(found: Mapping[str, Sequence[tuple[float, float]]], title: str) -> tuple[Markup, list[tuple[str, str]]]:
+def picture(found: Sequence[Sweep], title: str) -> tuple[Markup, list[tuple[str, str]]]:
     """Curves of a sweep, their mean where they have the same numbers, and the legend: label and colour."""
-    numbers = {tuple(x for x, _ in points) for points in found.values()}
+    numbers = {tuple(x for x, _ in points) for _, points in found}
     shared = len(numbers) == 1 < len(found)
     drawn = [
         Curve(name, tuple(points), charts.colour(number), bold=not shared, dotted=True)
-        for number, (name, points) in enumerate(found.items(), 1)
+        for number, (name, points) in enumerate(found, 1)
     ]
     if shared:
-        means = (fmean(points[place][1] for points in found.values()) for place in range(len(drawn[0].points)))
+        means = (fmean(points[place][1] for _, points in found) for place in range(len(drawn[0].points)))
         drawn.append(Curve("mean", tuple(zip(*numbers, means, strict=True)), charts.colour(0), dotted=True))
     return charts.curves(drawn, title), [(curve.label, curve.colour) for curve in drawn]
 
