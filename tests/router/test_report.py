@@ -76,4 +76,7 @@ def test_rows_that_were_fitted_to_stand_in_where_none_are_held_out(shelf: Any) -
     assert "held out" not in made.facts["losses"] and report.rows_of({("x", "m"): made}, "x") == "fit"
     fitted_to = made.facts["losses"]["fit"]
     assert report.losses({("x", "m"): made}) == {"x": {"base": fitted_to["base"], "m": fitted_to["fitted"]}}
+    content = {"name": "n", "library": "uneven", "tasks": {"x": {"tokens": "task"}}, "variants": {"m": MEAN}}
+    html = report.page(parse(RoutingPlan, content), {("x", "m"): made}, "f00d")
+    assert "those fitted to" in html and 'badge better">' not in html
     assert "nothing is known of other rows" in made.store.read("card.md").decode()

@@ -58,7 +58,7 @@ class Examples:
         return [self._gradient(weights, rows) for rows in batches]
 
     def _losses(self, weights: Array) -> list[float]:
-        given = torch.from_numpy(weights).to(self._device)
+        given = torch.tensor(weights, device=self._device)
         total = torch.zeros(len(weights), dtype=torch.float64, device=self._device)
         with torch.no_grad(), self._mixture.weighted(given):
             for batch in self._batches:
@@ -67,7 +67,7 @@ class Examples:
         return [float(loss) for loss in total.cpu()]
 
     def _gradient(self, weights: Array, rows: Rows) -> tuple[float, Array]:
-        given = torch.from_numpy(weights)[None].to(self._device).requires_grad_()
+        given = torch.tensor(weights[None], device=self._device, requires_grad=True)
         with self._mixture.weighted(given):
             loss = self._module(self._batch(rows))
         (found,) = torch.autograd.grad(loss, given)

@@ -57,7 +57,7 @@ def run(root: Store, config: FitConfig, policy: Policy, evaluator: Open) -> Arti
         list(given.facts), objective, config.seed, config.own, state=states.state, save=states.save, log=states.log
     )
     fitted = methods.fit(config.method, told)
-    losses = {"fit": judged(given, objective.problem, fitted.weights)}
+    losses: dict[Part, dict[str, float]] = {"fit": judged(given, objective.problem, fitted.weights)}
     if given.rows["held out"]:
         problem = Problem(evaluator(config, "held out"), given.rows["held out"], config.passes)
         losses["held out"] = judged(given, problem, fitted.weights)

@@ -35,9 +35,9 @@ def table(root: Store, planned: RoutingPlan, asked: EstimateConfig, devices: int
             continue
         took_s = seconds(given, asked.device) / devices
         total_s += took_s
-        lines.append(f"  router/{config.name}: {_sizes(given)}; {took_s / 60:.1f} min")
+        lines.append(f"  router/{config.name}: {_sizes(given)}; {took_s:,.0f} s")
     where = f"{devices} x {asked.device} at {estimate.UTILISATION:.0%} of its peak"
-    return "\n".join([*lines, f"together {total_s / 60:.1f} min on {where} (a guess to a factor of two)"])
+    return "\n".join([*lines, f"together {total_s:,.0f} s on {where} (a guess to a factor of two)"])
 
 
 def work_of(given: Inputs) -> Work:

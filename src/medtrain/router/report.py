@@ -62,6 +62,7 @@ def rows_of(cells: Cells, task: str) -> str:
 def page(planned: RoutingPlan, cells: Cells, fingerprint: str) -> str:
     """The report."""
     table = losses(cells)
+    held = {task: line for task, line in table.items() if rows_of(cells, task) == "held out"}
     columns = list(dict.fromkeys(name for line in table.values() for name in line))
     sweeps = {
         "number of experts": sweep(cells, "experts", lambda facts: len(facts["weights"])),
@@ -75,7 +76,8 @@ def page(planned: RoutingPlan, cells: Cells, fingerprint: str) -> str:
         fingerprint=fingerprint,
         columns=columns,
         table=table,
-        means={name: fmean(line[name] for line in table.values()) for name in columns if len(table) > 1},
+        means={name: fmean(line[name] for line in held.values()) for name in columns if len(held) > 1},
+        best={task: min(line.values()) for task, line in held.items()},
         rows={task: _rows(cells, task) for task in table},
         maps=[(variant, *weight_map(cells, variant)) for variant in planned.variants],
         sweeps=[(title, *picture(found, title)) for title, found in sweeps.items() if found],

@@ -22,7 +22,8 @@ class States:
     def __init__(self, store: Store, name: str, steps: int):
         self._store = store
         found = [content for number in (0, 1) if (content := self._read(number)) is not None]
-        last = max(found, key=lambda content: int(content["number"]), default={"number": 0, "step": 0, "state": None})
+        first: dict[str, Any] = {"number": 0, "step": 0, "state": None}
+        last = max(found, key=lambda content: int(content["number"]), default=first)
         self._number, self.step = int(last["number"]), int(last["step"])
         self.state: dict[str, Any] | None = last["state"]
         """What was saved last; None at a fit's beginning."""
@@ -39,7 +40,7 @@ class States:
         """Log a step's numbers; a line is printed when it is time."""
         self.step = step
         self._tracker.log(metrics, step)
-        self._bar.advance(note=", ".join(f"{name} {value:.3f}" for name, value in metrics.items()))
+        self._bar.advance(note=", ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
 
     def close(self) -> None:
         """End the log; the states are not needed any more."""
