@@ -104,6 +104,34 @@ def test_too_many_lost_devices_end_it_and_a_users_error_ends_one_fit_alone(
         )
 
 
+class Slow:
+    """A device that repeats a number after a while, and refuses negative ones."""
+
+    def __init__(self, cpus: float, gpu: bool):
+        pass
+
+    def ready(self) -> None:
+        pass
+
+    def say(self, number: int, after_s: float) -> int:
+        time.sleep(after_s)
+        if number < 0:
+            raise ConfigError(f"number={number}: is negative")
+        return number
+
+
+def test_what_nobody_waits_for_any_more_answers_no_later_question(
+    pools: Callable[..., Pool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "Device", Slow)
+    pool = pools(workers=3)
+    while len(pool._idle) < 3:
+        pool.ask("say", [(0, 0.05)])
+    with pytest.raises(ConfigError, match="^number=-1: is negative$"):
+        pool.ask("say", [(1, 1.0), (-1, 0.0), (2, 1.0)])
+    assert pool.ask("say", [(number, 0.1) for number in range(10, 15)]) == list(range(10, 15))
+
+
 def arguments(shelf: Any, plan: RoutingPlan, folder: Path) -> list[str]:
     """A command line of the job."""
     content = {
