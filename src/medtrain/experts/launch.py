@@ -61,7 +61,7 @@ def train(root: Store, plan: Plan, cluster: RuntimeConfig, policy: Policy, input
     if inputs.lanes is not None and cluster.workers > 1:
         raise ConfigError(
             f"lanes={inputs.lanes} with runtime.workers={cluster.workers}: a base that experts share sits on one "
-            "device; set runtime.workers: 1, or leave lanes out"
+            "device; set runtime.workers: 1, or lanes: null"
         )
     works, failed = _prepared(root, plan, Policy(policy.keep_stale), inputs)
     if inputs.shared is not None and works and runtime.wants_gpu(cluster):
