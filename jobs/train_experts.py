@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 import build_tokens
 import prepare_data
+from pydantic import model_validator
 
 from medtrain import job, runtime
 from medtrain.config import Config, knob
@@ -32,12 +33,17 @@ class Job(Config):
     estimate: EstimateConfig = EstimateConfig()
     """For which device `--dry-run` estimates, and by whose memory runs share one."""
     share_devices: bool = knob(False)
-    """Put as many runs on a GPU as its memory holds by the estimate, where each has one worker."""
-    lanes: int | None = knob(None, ge=1)
-    """Experts that train together over one base on each device, in one process and without DeepSpeed; null gives each
-    an engine of its own, on `runtime.workers` devices."""
+    """With `lanes` null: put as many runs on a GPU as its memory holds by the estimate, where each has one worker."""
+    lanes: int | None = knob(1, ge=1)
+    """Experts that train together over a device's one base, without DeepSpeed; null: each on `runtime.workers` ones."""
     plan: Plan
     """The experts."""
+
+    @model_validator(mode="after")
+    def _shares_once(self) -> "Job":
+        if self.share_devices and self.lanes is not None:
+            raise ValueError(f"share_devices=True with lanes={self.lanes}: lanes share a device; set lanes: null")
+        return self
 
 
 def _with_corpus(root: Store, plan: Plan) -> Plan:

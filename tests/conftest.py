@@ -20,6 +20,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 VOCABULARY = 320
 # Two processes test side by side on two cores: with two threads each they would wait for each other's.
 torch.set_num_threads(1)
+os.environ.setdefault("RAY_agent_register_timeout_ms", "120000")  # on such a machine 30 s are not always enough
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -44,6 +44,13 @@ def test_the_gpu_benchmark_runs_on_a_cpu() -> None:
     assert found["unsloth"] and (isinstance(found["llamafactory"], str) or found["llamafactory"]["tokens_per_s"] > 0)
 
 
+@pytest.mark.long
+@pytest.mark.timeout(300)
+def test_the_gpu_benchmark_of_experts_runs_on_a_cpu() -> None:
+    found = claims([str(PROJECT / "benchmarks" / "gpu" / "experts.py"), "--quick", "--device", "cpu"])
+    assert len(found) == 3 and all(set(claim) >= FIELDS | {"peak_gib"} for claim in found)
+
+
 def test_every_claim_is_in_the_list() -> None:
     listed = (PROJECT / "benchmarks" / "README.md").read_text()
     assert [script.name for script in SCRIPTS if f"`{script.name}`" not in listed] == []

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# On a machine with a GPU: the training-step and QLoRA benchmarks and the tests that need CUDA. Usage: run.sh [OUT]
+# On a machine with a GPU: the training-step, QLoRA and shared-lanes benchmarks and the tests that need CUDA. Usage: run.sh [OUT]
 # LLAMAFACTORY=/path/to/an/environment that has LLaMA-Factory lets it take part.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -28,6 +28,12 @@ if "$python" benchmarks/gpu/train.py ${LLAMAFACTORY:+--llamafactory "$LLAMAFACTO
   tail -n 1 "$out/train.log" >"$out/train.json"
 else
   echo "gpu/train.py failed: $out/train.err" >&2
+  failed=1
+fi
+if "$python" benchmarks/gpu/experts.py 2>"$out/experts.err" | tee "$out/experts.log"; then
+  tail -n 1 "$out/experts.log" >"$out/experts.json"
+else
+  echo "gpu/experts.py failed: $out/experts.err" >&2
   failed=1
 fi
 "$python" -m pytest tests -q -k "cuda" --junitxml "$out/tests.xml" | tee "$out/tests.log" || failed=1

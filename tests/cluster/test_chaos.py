@@ -299,7 +299,7 @@ def undisturbed(made_once: Store, ray_cluster: None) -> Path:
 
 
 @pytest.mark.usefixtures("group_of_one")
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_hurt_run_ends_as_an_undisturbed_one(
     seed: int, storage: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch

@@ -103,6 +103,6 @@ def test_a_run_that_fails_stops_no_other(made: Store, alone: dict[str, dict[str,
 
 def test_runs_that_cannot_share_a_base_are_refused(made: Store) -> None:
     other = job(made, "b", model={"precision": "nf4"})
-    with pytest.raises(TrainingError, match=r"expert/b: model is not that of expert/a.*leave `lanes` out"):
+    with pytest.raises(TrainingError, match=r"expert/b: model is not that of expert/a.*set lanes: null"):
         check_shared([job(made, "a"), other])
     check_shared([])

@@ -36,7 +36,7 @@ class Command:
         ]
         settings += [
             f"storage.root={root}",
-            *([f"lanes={lanes}"] if lanes else []),
+            f"lanes={lanes or 'null'}",
             f"plan.root={shared / 'data'}",
             f"plan.base.path={shared / 'models/tiny-base'}",
         ]

@@ -1,6 +1,5 @@
 """A plan to a library: data and tokens of every expert, then as many runs at once as the cluster has room for."""
 
-import math
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -62,7 +61,7 @@ def train(root: Store, plan: Plan, cluster: RuntimeConfig, policy: Policy, input
     if inputs.lanes is not None and cluster.workers > 1:
         raise ConfigError(
             f"lanes={inputs.lanes} with runtime.workers={cluster.workers}: a base that experts share sits on one "
-            "device; set runtime.workers: 1, or leave lanes out"
+            "device; set runtime.workers: 1, or lanes: null"
         )
     works, failed = _prepared(root, plan, Policy(policy.keep_stale), inputs)
     if inputs.shared is not None and works and runtime.wants_gpu(cluster):
@@ -151,7 +150,8 @@ def _train_together(
     check_shared([payload for _, _, payload in builds.values()])
     sizes = {item.expert: item.tokens for item in works}
     bar = Progress("experts", sum(sizes[name] for name, _, _ in builds.values()), unit="token", every_s=0)
-    devices = Devices(cluster, [payload for _, _, payload in builds.values()], lanes)
+    tokens = [sizes[name] for name, _, _ in builds.values()]
+    devices = Devices(cluster, [payload for _, _, payload in builds.values()], tokens, lanes)
     for run, error in devices.ended():
         name, build, payload = builds[run]
         if error:
@@ -167,16 +167,18 @@ class Devices:
     Args:
         cluster: cores of a device, and how many lost ones are replaced.
         jobs: the runs in their order.
+        tokens: what each of them takes.
         lanes: how many train together on one device.
     """
 
-    def __init__(self, cluster: RuntimeConfig, jobs: list[Payload], lanes: int):
+    def __init__(self, cluster: RuntimeConfig, jobs: list[Payload], tokens: list[int], lanes: int):
         self._cluster, self._lanes, self._failures = cluster, lanes, 0
         self._gpu = runtime.wants_gpu(cluster)
-        self._queue = ray.remote(num_cpus=0)(Queue).remote([job.model_dump(mode="json") for job in jobs])
-        room = slots(ray.cluster_resources(), cluster, gpu=self._gpu)
+        count = min(slots(ray.cluster_resources(), cluster, gpu=self._gpu), len(jobs))
+        contents = [job.model_dump(mode="json") for job in jobs]
+        self._queue = ray.remote(num_cpus=0)(Queue).remote(contents, tokens, count, lanes)
         self._running: dict[Any, tuple[int, Any]] = {}
-        for number in range(min(room, math.ceil(len(jobs) / lanes))):
+        for number in range(count):
             self._start(number)
         print(f"{len(jobs)} experts, {len(self._running)} device(s), {lanes} at a time on each", flush=True)
 

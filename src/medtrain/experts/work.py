@@ -62,5 +62,5 @@ def check_shared(jobs: list[Payload]) -> None:
             if one != other:
                 raise TrainingError(
                     f"{job.run}: {what} is not that of {first.run}; experts on one device share a base; "
-                    "leave `lanes` out to train each alone"
+                    "set lanes: null to train each alone"
                 )

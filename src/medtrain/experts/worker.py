@@ -1,6 +1,6 @@
 """One device on which experts share a base, as a Ray actor, and the queue that devices take their runs from."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,24 +11,39 @@ from medtrain.train.payload import Payload
 
 
 class Queue:
-    """Runs in the order in which they are to be trained; an actor that belongs to the driver.
+    """Runs in the order in which they are to be trained, longest first; an actor that belongs to the driver.
+
+    A device that has a run already gets another one only while no other device with room has less to do: the next
+    longest run goes where least is, so that devices end at about the same time.
 
     Args:
         jobs: payloads as JSON values.
+        tokens: what each of them takes.
+        devices: how many there are, numbered from 0.
+        lanes: how many runs a device trains together.
     """
 
-    def __init__(self, jobs: Sequence[dict[str, Any]]):
+    def __init__(self, jobs: Sequence[dict[str, Any]], tokens: Sequence[int], devices: int, lanes: int):
         self._waiting = list(jobs)
-        self._taken: dict[int, dict[str, dict[str, Any]]] = {}
+        self._tokens = {job["run"]: count for job, count in zip(jobs, tokens, strict=True)}
+        self._lanes = lanes
+        self._taken: dict[int, dict[str, dict[str, Any]]] = {number: {} for number in range(devices)}
         self._ended: list[tuple[str, str]] = []
 
     def take(self, device: int) -> dict[str, Any] | None:
-        """The next run, for a device; None where there is none."""
-        if not self._waiting:
+        """The next run, for a device with room for it; None where there is none for it now."""
+        held = self._taken.setdefault(device, {})
+        if not self._waiting or (held and self._load(held) > min(map(self._load, self._with_room()))):
             return None
         job = self._waiting.pop(0)
-        self._taken.setdefault(device, {})[job["run"]] = job
+        held[job["run"]] = job
         return job
+
+    def _with_room(self) -> list[dict[str, dict[str, Any]]]:
+        return [held for held in self._taken.values() if len(held) < self._lanes]
+
+    def _load(self, held: Mapping[str, Any]) -> int:
+        return sum(self._tokens[run] for run in held)
 
     def tell(self, device: int, run: str, error: str) -> None:
         """A device's run has ended, with an error or none."""

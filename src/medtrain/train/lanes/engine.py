@@ -15,7 +15,7 @@ from medtrain.train.lanes.twin import twin
 from medtrain.train.loss import LossModule
 from medtrain.train.order import MicroBatch
 
-PASS_TOKENS = 2048
+PASS_TOKENS = 1024
 """Tokens above which lanes no longer share a pass; see `benchmarks/experts.py`."""
 
 
