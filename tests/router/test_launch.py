@@ -128,8 +128,8 @@ def test_what_nobody_waits_for_any_more_answers_no_later_question(
     while len(pool._idle) < 3:
         pool.ask("say", [(0, 0.05)])
     with pytest.raises(ConfigError, match="^number=-1: is negative$"):
-        pool.ask("say", [(1, 1.0), (-1, 0.0), (2, 1.0)])
-    assert pool.ask("say", [(number, 0.1) for number in range(10, 15)]) == list(range(10, 15))
+        pool.ask("say", [(1, 0.5), (-1, 0.0), (2, 0.5)])
+    assert pool.ask("say", [(number, 0.3) for number in range(10, 15)]) == list(range(10, 15))
 
 
 def arguments(shelf: Any, plan: RoutingPlan, folder: Path) -> list[str]:

@@ -27,7 +27,12 @@ def test_a_page_of_losses_and_weights(shelf: Any) -> None:
     assert list(found) == ["x", "y"]
     assert found["x"] == {"base": held[0]["base"], "single": held[0]["fitted"], "average": held[1]["fitted"]}
     html = built.store.read("report.html").decode()
-    assert html.count("<svg") == 2 and "has the largest weight in 1 of 1" in html and "5 held out" in html
+    assert (
+        html.count("<svg") == 2
+        and "own expert first in 1 of 1" in html
+        and "own expert first in 0 of 1" in html
+        and "5 held out" in html
+    )
     for line in found.values():
         assert all(f"{loss:.4f}" in html for loss in line.values())
         assert f'badge better">{min(line.values()):.4f}' in html

@@ -85,13 +85,13 @@ def page(planned: RoutingPlan, cells: Cells, fingerprint: str) -> str:
 
 
 def weight_map(cells: Cells, variant: str) -> tuple[Markup, str]:
-    """The experts' weights by task under one variant, and how often a task's own expert has the largest."""
+    """The experts' weights by task under one variant, and how often a task's own expert alone has the largest."""
     chosen = {task: router.facts for (task, name), router in cells.items() if name == variant}
     experts = list(dict.fromkeys(name for facts in chosen.values() for name in facts["weights"]))
     values = [[facts["weights"].get(name, 0.0) for name in experts] for facts in chosen.values()]
     known = [(facts["weights"], facts["own"]) for facts in chosen.values() if facts["own"] in facts["weights"]]
-    leads = sum(max(weights, key=weights.__getitem__) == own for weights, own in known)
-    said = f"a task's own expert (outlined) has the largest weight in {leads} of {len(known)}" if known else ""
+    leads = sum(all(weights[own] > w for name, w in weights.items() if name != own) for weights, own in known)
+    said = f"own expert first in {leads} of {len(known)}" if known else ""
     return charts.heat(list(chosen), experts, values, [facts["own"] for facts in chosen.values()]), said
 
 
