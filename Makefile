@@ -16,7 +16,7 @@ test: env
 
 # PART=cluster, study or bench runs the tests that take minutes of that part alone.
 PART ?=
-LONG_cluster := tests/cluster tests/train tests/experts
+LONG_cluster := tests/cluster tests/train tests/experts tests/router
 LONG_study := tests/demo
 LONG_bench := tests/test_benchmarks.py
 test-all: env
