@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 CODE := src tests $(wildcard jobs cluster benchmarks)
 ARGS ?=
 
-.PHONY: demo test test-all lint bench bench-env env
+.PHONY: demo test test-all lint bench bench-env study-staf env
 
 # Trains again each time; `make demo ARGS=--reuse` keeps what is whole.
 demo: env
@@ -29,6 +29,10 @@ lint: env
 
 bench: env bench-env
 	set -e; for claim in benchmarks/*.py; do $(BIN)/python $$claim $(ARGS); done
+
+# An hour and more on two cores; killed, it goes on where it was. ARGS=--quick shows that it runs.
+study-staf: env
+	cluster/local.sh benchmarks/studies/staf.py --shared "$(abspath $(or $(MEDTRAIN_SHARED),../shared))" $(ARGS)
 
 # The peers that are no dependencies, in an environment that looks through to this one.
 bench-env: env
