@@ -95,9 +95,10 @@ class Study:
         if not shuffled:
             return item
         outer = {key: item[key] for key in ("max_rows", "local_split") if key in item}
-        inner = {key: value for key, value in item.items() if key not in (*outer, "path")}
-        path = str(self._shared / "data" / item["path"])
-        return outer | {"source": "shuffled", "name": item["source"], "path": path, "of": inner}
+        # The control reads its corpus by absolute paths.
+        paths = {key: str(self._shared / "data" / item[key]) for key in ("path", "split_ids") if key in item}
+        inner = {key: value for key, value in (item | paths).items() if key not in (*outer, "path")}
+        return outer | {"source": "shuffled", "name": item["source"], "path": paths["path"], "of": inner}
 
     def unseen(self) -> None:
         """Data and tokens of the tasks that no expert was trained for."""
