@@ -32,6 +32,7 @@ TESTED_BY = {
     "evaluate/sets.py": "evaluate/metrics/test_set_metrics.py",
     "evaluate/systems.py": "evaluate/test_answering.py",
     "evaluate/table.py": "evaluate/test_scoring.py",
+    "search/searcher.py": "contracts/test_search_searchers.py",
     "tokens/config.py": "tokens/test_recipe.py",
     "tokens/convert.py": "tokens/test_pipeline.py",
     "tokens/dialogue.py": "tokens/test_render.py",
