@@ -1,12 +1,12 @@
 #!/usr/bin/env python
 """Claim: CMA-ES that keeps every slot busy is at its target in 0.65 of the time that generations take.
 
-A simulated clock: 8 slots, trials of 1 to 10 hours, the time drawn for each trial by its number, the optimum at random in
-the middle 0.8 of each range. Ours is the searcher `cmaes` as it is; its peer is the same searcher by generations, of
-max(default, slots) points so that no slot is without one; both begin again with twice the population where they converge
-(IPOP). The time of a cell is the median over seeds of the time to the first point whose value, noise apart, is at
-the target. A second, early target, a thousandth of a random point's value, is for Optuna's CMA-ES and random search too,
-which are stopped after 400 trials and count as if they had reached it then.
+A simulated clock: 8 slots, trials of 1 to 10 hours, the time drawn for each trial by its number, the optimum at random
+in the middle 0.8 of each range. Ours is the searcher `cmaes` as it is; its peer is the same searcher by generations, of
+max(default, slots) points so that no slot is without one; both begin again with twice the population where they have
+converged (IPOP). The time of a cell is the median over seeds of the time to the first point whose value, noise apart, is
+at the target. A second, early target, a thousandth of a random point's value, is for Optuna's CMA-ES and random search
+too, which are stopped after 400 trials and count as if they had reached it then.
 """
 
 import argparse
@@ -239,7 +239,9 @@ def main() -> None:
     few = min(seeds, 5)
     results.append(early({"kind": "optuna", "sampler": "cmaes"}, "Optuna's CmaEsSampler", dimensions, few))
     results.append(early({"kind": "random"}, "random search", dimensions, few))
-    results.append(early({"kind": "cmaes", "timing": "generational"}, "generations of the default size", dimensions, few))
+    results.append(
+        early({"kind": "cmaes", "timing": "generational"}, "generations of the default size", dimensions, few)
+    )
     print(json.dumps(results), flush=True)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from medtrain.errors import CorruptArtifact, IdentityMismatch
+from medtrain.errors import CorruptArtifact, IdentityMismatch, TrainingError
 from medtrain.search.journal import Event, Journal, Recorded
 from medtrain.search.searcher import Suggestion
 from medtrain.search.space import Values
@@ -58,7 +58,9 @@ def run(search: Recorded, trials: int, finished: dict[int, int]) -> None:
         finished[suggestion.id] = finished.get(suggestion.id, 0) + search.search.told - before
 
 
-@pytest.mark.parametrize("searcher", [ASYNCHRONOUS, GENERATIONAL, RANDOM], ids=["asynchronous", "generational", "random"])
+@pytest.mark.parametrize(
+    "searcher", [ASYNCHRONOUS, GENERATIONAL, RANDOM], ids=["asynchronous", "generational", "random"]
+)
 def test_killed_again_and_again_no_finished_trial_is_repeated_and_none_is_lost(
     store: Store, searcher: dict[str, Any]
 ) -> None:
@@ -156,3 +158,18 @@ def test_what_was_handed_out_counts_to_the_last_bit_and_another_suggestion_is_re
     events[3]["values"]["x"] += 1e-3
     with pytest.raises(IdentityMismatch, match="event 3 suggests"):
         Recorded(ASYNCHRONOUS, SPACE, {}).replay(events)
+
+
+@pytest.mark.parametrize("searcher", [ASYNCHRONOUS, GENERATIONAL], ids=["asynchronous", "generational"])
+def test_a_search_whose_trials_all_failed_goes_on_when_the_cause_is_mended(
+    store: Store, searcher: dict[str, Any]
+) -> None:
+    search = opened(store, searcher)
+    with pytest.raises(TrainingError, match="see why they fail"):
+        for _ in range(50):
+            made = search.ask()
+            assert made is not None
+            search.tell(made.id, "failed")
+    again = opened(store, searcher)
+    run(again, search.search.told + 20, {})
+    assert again.search.best is not None

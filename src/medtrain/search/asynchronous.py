@@ -5,6 +5,7 @@ What follows is decided by the seed and the order of arrival. The interface is t
 
 import math
 from collections.abc import Sequence
+from typing import TypeGuard
 
 import numpy as np
 
@@ -74,6 +75,11 @@ class Asynchronous:
         self._distribution.population = max(self._run.population, round(PER_SLOT * len(self._out)))
         run, drawn = self._out.pop(id)
         self._keep(drawn.x, value)
+        self._failures = 0 if _is_value(value) else self._failures + 1
+        if self._failures >= 2 * self.config.first_population:
+            raise TrainingError(
+                f"search: the last {self._failures} trials failed, all of them; see why they fail, then go on"
+            )
         return run == self.restarted and self._learn(drawn, value)
 
     def add(self, x: Sequence[float], value: float | None) -> bool:
@@ -83,14 +89,8 @@ class Asynchronous:
 
     def _keep(self, x: tuple[float, ...], value: float | None) -> None:
         """Remember the best, and finish at the target."""
-        if value is None or not math.isfinite(value):
-            self._failures += 1
-            if self._failures >= 2 * self.config.first_population:
-                raise TrainingError(
-                    f"search: the last {self._failures} trials failed, all of them; see why they fail, then go on"
-                )
+        if not _is_value(value):
             return
-        self._failures = 0
         sign, target = self._sign, self.config.target
         if self.best is None or sign * value < sign * self.best.value:
             self.best = Best(float(value), x)
@@ -98,7 +98,7 @@ class Asynchronous:
             self.finished = "target"
 
     def _learn(self, drawn: Drawn, value: float | None) -> bool:
-        if value is None or not math.isfinite(value):
+        if not _is_value(value):
             if self.config.failed == "median":
                 return False
             value = self._sign * math.inf
@@ -128,3 +128,7 @@ class Asynchronous:
     @property
     def _sign(self) -> float:
         return 1.0 if self.config.mode == "min" else -1.0
+
+
+def _is_value(value: float | None) -> TypeGuard[float]:
+    return value is not None and math.isfinite(value)

@@ -1,8 +1,8 @@
 """A search's journal: every call in its order, as JSON, which rebuilds the search; no pickle is read.
 
-One event is one file, `00000012.json`: on a disk and in an object store alike it is whole or absent, but for the last one
-of a killed process, which is then as if it had not been written. Who hands a suggestion out or uses a value does so
-after its event is written.
+One event is one file, `00000012.json`: on a disk and in an object store alike it is whole or absent, but for the last
+one of a killed process, which is then as if it had not been written. A suggestion is handed out after its event is
+written, and what is learned from a value is nowhere seen before its event is.
 """
 
 import json
@@ -90,20 +90,21 @@ class Recorded:
         return made
 
     def tell(self, id: int, outcome: Outcome, value: float | None = None) -> None:
-        """As the searcher's; the event is written before it counts."""
-        self._write({"event": "tell", "id": id, "outcome": outcome, "value": _finite(value)})
+        """As the searcher's; an end after which the search cannot go on is not written: the trial is tried again."""
         self.search.tell(id, outcome, value)
+        self._write({"event": "tell", "id": id, "outcome": outcome, "value": _finite(value)})
 
     def add(self, values: Values, outcome: Outcome, value: float | None = None) -> None:
         """As the searcher's."""
-        self._write({"event": "add", "values": values, "outcome": outcome, "value": _finite(value)})
         self.search.add(values, outcome, value)
+        self._write({"event": "add", "values": values, "outcome": outcome, "value": _finite(value)})
 
     def replay(self, events: Iterable[Event]) -> None:
         """Do again what a journal says, on a search that has done nothing yet; nothing is written but a first event.
 
         Raises:
-            IdentityMismatch: the journal is of another search, of other versions, or of a machine that rounds otherwise.
+            IdentityMismatch: the journal is of another search, of other versions, or of a machine that computes too
+                differently.
         """
         assert not self.events, "has done something already"
         own = {"event": "begin", "made_by": self._made_by()}
