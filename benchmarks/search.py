@@ -4,9 +4,9 @@
 A simulated clock: 8 slots, trials of 1 to 10 hours, the time drawn for each trial by its number, the optimum at random
 in the middle 0.8 of each range. Ours is the searcher `cmaes` as it is; its peer is the same searcher by generations, of
 max(default, slots) points so that no slot is without one; both begin again with twice the population where they have
-converged (IPOP). The time of a cell is the median over seeds of the time to the first point whose value, noise apart, is
-at the target. A second, early target, a thousandth of a random point's value, is for Optuna's CMA-ES and random search
-too, which are stopped after 400 trials and count as if they had reached it then.
+converged (IPOP). The time of a cell is the median over seeds of the time to the first point whose value, noise apart,
+is at the target. A second, early target, a thousandth of a random point's value, is for Optuna's CMA-ES and random
+search too, which are stopped after 400 trials and count as if they had reached it then.
 """
 
 import argparse

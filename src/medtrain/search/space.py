@@ -9,6 +9,7 @@ A range has one coordinate, linear or logarithmic. Its grid (`int` without `log`
 coordinate; with `int` and `log` together the value is rounded. Choices have a coordinate each, and the highest wins.
 """
 
+import builtins
 import json
 import math
 import re
@@ -60,20 +61,20 @@ class Range(Config):
         return (self.high - self.low) / (self.step or 1.0)
 
     @property
-    def cells(self) -> "int | None":
+    def cells(self) -> builtins.int | None:
         """How many values there are on an even grid; none where there is no such grid."""
         return round(self._steps) + 1 if self.step is not None or (self.int and not self.log) else None
 
-    def value(self, at: float) -> "float | int":
+    def value(self, at: float) -> float | builtins.int:
         """The value at a coordinate in [0, 1]."""
         if self.cells is not None:
-            found = self.low + (self.step or 1.0) * min(int(at * self.cells), self.cells - 1)
+            found = self.low + (self.step or 1.0) * min(builtins.int(at * self.cells), self.cells - 1)
         elif self.log:
             found = math.exp(math.log(self.low) + at * (math.log(self.high) - math.log(self.low)))
         else:
             found = self.low + at * (self.high - self.low)
         found = min(max(round(found) if self.int else found, self.low), self.high)
-        return int(found) if self.int else float(found)
+        return builtins.int(found) if self.int else float(found)
 
     def coordinate(self, value: Any) -> float:
         """Where a value lies in [0, 1], in the middle of its cell.
@@ -81,7 +82,7 @@ class Range(Config):
         Raises:
             ValueError: it is no number, not within the range, or not on its grid.
         """
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not self.low <= value <= self.high:
+        if isinstance(value, bool) or not isinstance(value, builtins.int | float) or not self.low <= value <= self.high:
             raise ValueError(f"is no number from {self.low} to {self.high}")
         if self.int and value != round(value):
             raise ValueError("is no whole number")
@@ -118,7 +119,7 @@ class Fixed(Config):
 def _kind(given: Any) -> str:
     if isinstance(given, Mapping):
         return "choices" if "choices" in given else "fixed" if "fixed" in given else "range"
-    return {Choices: "choices", Fixed: "fixed"}.get(type(given), "range")
+    return "choices" if isinstance(given, Choices) else "fixed" if isinstance(given, Fixed) else "range"
 
 
 Parameter = Annotated[

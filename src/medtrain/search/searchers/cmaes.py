@@ -18,6 +18,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field, FiniteFloat
 
+from medtrain.config import parse
 from medtrain.errors import ConfigError
 from medtrain.evolution import Evolution, EvolutionConfig
 from medtrain.restarts import Kind
@@ -121,19 +122,16 @@ class Search(Searcher):
         )
         settings |= {"sigma": begin.sigma, "retries": 0, "needed": 1}
         if given.timing == "asynchronous":
-            limits = {"bounds": [(0.0, 1.0)] * len(begin.mean), "start": begin.mean, "scales": begin.scales}
-            return Asynchronous(EvolutionConfig(**settings, **limits), tuple(self._cells.tolist()))
+            settings |= {"start": begin.mean, "scales": begin.scales}
+            return Asynchronous(parse(EvolutionConfig, settings), tuple(self._cells.tolist()))
         steps = np.maximum(self._cells - 1, 1)
-        return Evolution(
-            EvolutionConfig(
-                **settings,
-                start=self._whole(begin.mean),
-                bounds=[(0.0, float(step)) for step in steps],
-                scales=[float(scale * step) for scale, step in zip(begin.scales, steps, strict=True)],
-                integers=[int(i) for i in np.flatnonzero(self._cells)],
-            ),
-            self.space.fingerprint,
-        )
+        settings |= {
+            "start": self._whole(begin.mean),
+            "bounds": [(0.0, float(step)) for step in steps],
+            "scales": [float(scale * step) for scale, step in zip(begin.scales, steps, strict=True)],
+            "integers": np.flatnonzero(self._cells).tolist(),
+        }
+        return Evolution(parse(EvolutionConfig, settings), self.space.fingerprint)
 
     def _whole(self, unit: tuple[float, ...]) -> tuple[float, ...]:
         """A point of [0, 1]^d in the coordinates of the generational search: a cell is a whole number."""
