@@ -22,6 +22,8 @@ export RAY_USAGE_STATS_ENABLED=0
 export TOKENIZERS_PARALLELISM=false
 # A head asks its nodes every second whether they live (Ray: every three): a dead one is known 5 seconds after, not 15.
 export RAY_health_check_period_ms=1000
+# No job runs in the processes that a node would start for each of its CPUs before anybody asks: jobs bring their code.
+export RAY_prestart_worker_first_driver=0
 # A job's log is a file and often ends in a pipe: without this its lines come in blocks of 8 KiB.
 export PYTHONUNBUFFERED=1
 

@@ -17,7 +17,7 @@ import contained
 import local_head
 import psutil
 
-OBJECT_STORE_BYTES, START_S = 100_000_000, 120.0
+OBJECT_STORE_BYTES, START_S = 100_000_000, 300.0
 
 
 @dataclass

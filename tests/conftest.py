@@ -1,5 +1,6 @@
 """Fixtures that every room's tests share."""
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,12 +22,18 @@ VOCABULARY = 320
 # Two processes test side by side on two cores: with two threads each they would wait for each other's.
 torch.set_num_threads(1)
 os.environ.setdefault("RAY_agent_register_timeout_ms", "120000")  # on such a machine 30 s are not always enough
+os.environ.setdefault("RAY_prestart_worker_first_driver", "0")  # as cluster/env.sh has it
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes longest comes first, so that two processes end at about the same time."""
     longest = {"test_chaos.py": 0, "test_equality.py": 0, "experts": 1, "lanes": 1, "train": 1, "cluster": 2}
     items.sort(key=lambda item: longest.get(item.path.name, longest.get(item.path.parent.name, 3)))
+
+
+def pytest_collection_finish() -> None:
+    """What the imports made lives as long as the process: no test's garbage collection looks through it again."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -1,10 +1,13 @@
 """The process and the cluster: connecting to Ray, shipping the code, seeds, devices, ranks."""
 
+import contextlib
+import gc
 import importlib.metadata
 import os
 import shutil
 import tempfile
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 from pydantic import model_validator
@@ -160,6 +163,21 @@ def rank() -> int:
 def world_size() -> int:
     """How many workers there are in this group."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+@contextlib.contextmanager
+def importing() -> Iterator[None]:
+    """Import the model libraries inside, at the start of a process that will train.
+
+    They make 600,000 objects that live as long as the process: looking through them again and again for what is no
+    longer needed takes a tenth of the import, and later half a second of whatever step it falls into.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def set_threads(cpus: float) -> None:

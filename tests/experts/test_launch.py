@@ -30,7 +30,7 @@ TRAIN: dict[str, Any] = {
     "validation": {"max_rows": 4},
     "checkpoint": {"memory_every_steps": 0},
 }
-INPUTS = launch.Inputs(lambda root, settings: settings.base.path)
+INPUTS = launch.Inputs(lambda root, settings: settings.base.path, lanes=1)
 
 
 @pytest.fixture
@@ -83,12 +83,25 @@ def test_a_library_is_trained_piece_by_piece(made: Store, raw: Path) -> None:
             assert not torch.allclose(opened(input_ids=ids).logits, adalora(input_ids=ids).logits)
     assert launch.train(made, mended, RuntimeConfig(), Policy(), INPUTS).manifest == library.manifest
 
-    together = plan(made, raw, {"a": "a.json", "b": "b.json"}, name="q")
-    shared = launch.train(made, together, RuntimeConfig(), Policy(), launch.Inputs(INPUTS.reference, lanes=2))
+
+@pytest.mark.long
+@pytest.mark.usefixtures("ray_cluster")
+def test_alone_beside_another_and_with_an_engine_of_its_own_an_expert_is_the_same(made: Store, raw: Path) -> None:
+    libraries = [
+        launch.train(
+            made,
+            plan(made, raw, {"a": "a.json", "b": "b.json"}, name=f"p{lanes}"),
+            RuntimeConfig(),
+            Policy(),
+            launch.Inputs(INPUTS.reference, lanes=lanes),
+        )
+        for lanes in (1, 2, None)
+    ]
     for name in ("a", "b"):
-        alone, beside = (load_file(found.store.local(name) / WEIGHTS) for found in (library, shared))
-        assert alone.keys() == beside.keys()
-        assert all(torch.allclose(alone[key], beside[key], rtol=1e-3, atol=1e-5) for key in alone)
+        alone, *others = (load_file(library.store.local(name) / WEIGHTS) for library in libraries)
+        for other in others:
+            assert alone.keys() == other.keys()
+            assert all(torch.allclose(alone[key], other[key], rtol=1e-3, atol=1e-5) for key in alone)
 
 
 @pytest.mark.usefixtures("ray_cluster")

@@ -243,10 +243,10 @@ def _runs(workers: int) -> dict[str, dict[str, Any]]:
         add("fp32-adalora-1", 1, from_half=("resumed",))
         add("fp32-adalora-bug: masters unmasked", 1, mutate="masters unmasked")
     if workers == 2:
-        add("fp32-adalora-2", 2)
         add("nf4-3-bfloat16", 3, engine={"gradient_checkpointing": "selective"}, storage="bfloat16")
-        add("fp32-2-offloaded", 2, engine={"offload_optimizer": True}, from_half=("resumed",))
     if workers == 3:
+        add("fp32-2-offloaded", 2, engine={"offload_optimizer": True}, from_half=("resumed",))
+        add("fp32-adalora-2", 2)
         for stage in (1, 2, 3):
             add(f"nf4-{stage}", stage, from_half=("resumed",))
         add("fp32-adalora-0", 0)

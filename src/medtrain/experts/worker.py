@@ -86,7 +86,8 @@ class Device:
         """Take runs and train them, so many at once, until there are none."""
         import ray
 
-        from medtrain.experts.group import Group
+        with runtime.importing():
+            from medtrain.experts.group import Group
 
         def take() -> Payload | None:
             content = ray.get(queue.take.remote(self._number))

@@ -42,7 +42,10 @@ class ListeningConfig(TorchConfig):
 
 def _work(payload: dict[str, Any]) -> None:
     """The function of `TorchTrainer`: only a worker imports the model libraries, Ray Train's controller need not."""
-    from medtrain.train.worker import work
+    with runtime.importing():
+        import deepspeed  # noqa: F401 (the engine would import it when it is built)
+
+        from medtrain.train.worker import work
 
     work(Payload.model_validate(payload))
 
