@@ -81,22 +81,23 @@ class MixedLinear(torch.nn.Module):
             alone: torch.Tensor = self.base_layer(x)
             return alone
         weights = self._present.weights[:, self._spot, self._experts].to(self.A.dtype)  # (C, K)
-        rows = x.view(len(weights), -1, x.shape[-1])
-        apart = self._sum_pays(rows) and not (torch.is_grad_enabled() and weights.requires_grad)
-        result = self._summed(rows, weights) if apart else self._factored(rows, weights)
-        return result.view(*x.shape[:-1], -1)
-
-    def _sum_pays(self, x: torch.Tensor) -> bool:
-        """Whether a candidate's T tokens cost more through the factors, T (in + out) sum r, than their sum does,
-        in out sum r. In 16 bits the factors stay: rounding the sum would lose most of a small update."""
-        out, inner, tokens = self.base_layer.out_features, self.base_layer.in_features, x.shape[1]
-        return x.dtype == torch.float32 and tokens * (out + inner) >= SUM_PAYS * out * inner
-
-    def _factored(self, x: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-        """(C, T, in) -> (C, T, out): the base's product for all candidates, and what the factors add."""
+        if self._sum_pays(x, weights):
+            return self._summed(x.view(len(weights), -1, x.shape[-1]), weights).view(*x.shape[:-1], -1)
         result: torch.Tensor = self.base_layer(x)
-        mixed = self._mixed(linear(x.to(self.A.dtype), self.A), weights)  # (C, T, sum r)
-        return (result + linear(mixed, self.B)).to(result.dtype)
+        h = linear(x.to(self.A.dtype), self.A)  # (1, C * T, sum r)
+        mixed = self._mixed(h.view(len(weights), -1, h.shape[-1]), weights)
+        return (result + linear(mixed.view_as(h), self.B)).to(result.dtype)
+
+    def _sum_pays(self, x: torch.Tensor, weights: torch.Tensor) -> bool:
+        """Whether a candidate's T tokens cost more through the factors, T (in + out) sum r, than their sum, in out sum r.
+
+        The factors stay for gradients, which a sum would carry as whole matrices, and in 16 bits, where rounding the
+        sum would lose most of a small update.
+        """
+        if x.dtype != torch.float32 or (torch.is_grad_enabled() and weights.requires_grad):
+            return False
+        out, inner = self.base_layer.out_features, self.base_layer.in_features
+        return x.shape[1] // len(weights) * (out + inner) >= SUM_PAYS * out * inner
 
     def _summed(self, x: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         """(C, T, in) -> (C, T, out): each candidate's rows through W0 + sum_i R_i s_i B_i A_i."""
