@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 CODE := src tests $(wildcard jobs cluster benchmarks)
 ARGS ?=
 
-.PHONY: demo test test-all lint bench bench-env env
+.PHONY: demo test test-all lint bench bench-env study-staf env
 
 # Trains again each time; `make demo ARGS=--reuse` keeps what is whole.
 demo: env
@@ -16,7 +16,7 @@ test: env
 
 # PART=cluster, study or bench runs the tests that take minutes of that part alone.
 PART ?=
-LONG_cluster := tests/cluster tests/train tests/experts
+LONG_cluster := tests/cluster tests/train tests/experts tests/router
 LONG_study := tests/demo
 LONG_bench := tests/test_benchmarks.py
 test-all: env
@@ -29,6 +29,10 @@ lint: env
 
 bench: env bench-env
 	set -e; for claim in benchmarks/*.py; do $(BIN)/python $$claim $(ARGS); done
+
+# An hour and more on two cores; killed, it goes on where it was. ARGS=--quick shows that it runs.
+study-staf: env
+	cluster/local.sh benchmarks/studies/staf.py --shared "$(abspath $(or $(MEDTRAIN_SHARED),../shared))" $(ARGS)
 
 # The peers that are no dependencies, in an environment that looks through to this one.
 bench-env: env

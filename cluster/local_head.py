@@ -25,7 +25,7 @@ OBJECT_STORE_BYTES = 300_000_000
 """Blocks of Ray Data pass through it; Ray's own default is 30 % of the memory."""
 MIN_CPUS, MAX_CPUS = 2, 8
 """The demo has two workers, on a single core too; above, Ray starts a Python process for each CPU, about 60 MB each."""
-START_S = 60.0
+START_S = 120.0
 
 
 def free_ports(count: int) -> list[int]:

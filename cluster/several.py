@@ -17,7 +17,7 @@ import contained
 import local_head
 import psutil
 
-OBJECT_STORE_BYTES, START_S = 100_000_000, 60.0
+OBJECT_STORE_BYTES, START_S = 100_000_000, 120.0
 
 
 @dataclass
@@ -138,4 +138,4 @@ def cluster(count: int) -> Iterator[Cluster]:
             for node in living:
                 node.keeper.terminate()
             for node in living:
-                node.keeper.wait(30)
+                node.keeper.wait(60)

@@ -19,6 +19,7 @@ Objective = Callable[[tuple[float, ...]], float | None]
 MIXED: dict[str, Any] = {"start": [0.5, 2.0, 0.5], "bounds": [[0.0, 1.0], [0.0, 6.0], [0.0, 1.0]], "integers": [1]}
 
 RESTARTED: dict[str, Any] = {"restarts": 1, "start": [0.0], "sigma": 1e-10, "tried_first": [[1e-9]]}
+BIPOP: dict[str, Any] = {**RESTARTED, "restarts": 2, "restart_kind": "bipop"}
 
 
 @pytest.fixture(autouse=True)
@@ -216,6 +217,16 @@ def test_with_too_few_values_the_failed_are_tried_once_more_and_then_named() -> 
         assert again.told == run(Evolution(config(max_generations=3)), sphere).told
 
 
+def test_fewer_values_may_be_enough() -> None:
+    for needed, told in ((1, 1), (3, 0)):
+        search = Evolution(config(needed=needed, retries=0))
+        for _ in range(6):
+            point = search.next()
+            assert point is not None
+            search.record(point.id, 1.0 if point.id == 4 else None)
+        assert len(search.told) == told
+
+
 def test_a_kill_while_the_failed_are_tried_once_more_changes_nothing() -> None:
     def steps(search: Evolution, tried: dict[int, int], limit: int = 99) -> Evolution:
         """Of six points two always fail, and two more three times each."""
@@ -253,6 +264,19 @@ def test_restarts_double_the_population_and_go_on_with_counters_and_numbers() ->
         assert [point.id for point in seen] == list(range(sum(sizes)))
         anew = np.array([point.x for point in seen[6 * sizes.count(6) :][:12]]).mean(0)
         assert (float(np.abs(anew).max()) > 0.5) == (place == "start")
+
+
+def test_bipop_s_small_runs_begin_nearer_and_end_early() -> None:
+    given = config(restarts=2, restart_kind="bipop", start=[0.0, 0.0], sigma=1e-6)
+    search = run(Evolution(given), sphere)
+    sizes = [len(values) for values in search.told]
+    large = [sizes.index(12), sizes.index(24)]
+    assert search.restarted == 3 and "tolx" in search.finished
+    between = [size for size in sizes[large[0] : large[1]] if size != 12]
+    assert set(between) == {11} and sum(between) >= sizes.count(12) * 12 // 2
+    state = json.dumps(run(Evolution(given), sphere, limit=900).state())
+    again = run(Evolution.resume(given, json.loads(state)), sphere)
+    assert again.told == search.told and again.restarted == search.restarted
 
 
 def test_budgets_are_not_passed_and_may_change_between_runs() -> None:

@@ -14,6 +14,7 @@ from pydantic import Field, FiniteFloat, model_validator
 
 from medtrain.config import fingerprint, identity, knob
 from medtrain.errors import IdentityMismatch, TrainingError
+from medtrain.restarts import Kind, Restarts, Run
 from medtrain.strategy import Strategy, StrategyConfig
 
 Values = list[float | None]
@@ -28,10 +29,14 @@ class EvolutionConfig(StrategyConfig):
     failed: Literal["penalty", "median"] = "penalty"
     """A failed point counts as worse than the worst by a tenth of the spread, so that a region that always fails is
     left; or as the median, which teaches nothing."""
+    needed: int | None = Field(None, ge=1)
+    """So many points of a generation must have a value; none is half of them."""
     retries: int = Field(1, ge=0)
     """How often a failed point is handed out again."""
     restarts: int = Field(0, ge=0)
-    """How often a search that has converged begins again with twice the population (IPOP)."""
+    """How often a search that has converged begins again with twice the population."""
+    restart_kind: Kind = "ipop"
+    """Whether that is all (ipop), or small runs come between, which count as no restart (bipop)."""
     restart_from: Literal["start", "best"] = "start"
     """Where it begins again."""
     max_evaluations: int | None = knob(None, ge=1)
@@ -91,10 +96,13 @@ class Evolution:
         """Why the search is over; empty while it goes on."""
         self.best: Best | None = None
         self.restarted = 0
+        """How many runs began after the first."""
         self._first_id = 0
         self._slots: list[_Slot] = []
         self._rescued = False
         self._stopped = ""
+        self._restarts = Restarts(config.restart_kind, config.restarts, config.first_population, self._random)
+        self._run, self._run_began = Run(config.first_population), 0
         self._strategy = Strategy(config, self._random, config.start, config.first_population)
         if config.tried_first:
             self._strategy.try_first(config.tried_first)
@@ -206,7 +214,7 @@ class Evolution:
     def _close(self) -> bool:
         """Tell a settled generation, or hand its failed points out once more where too few have a value."""
         failed = [slot for slot in self._slots if slot.value is None]
-        if len(self._slots) - len(failed) >= self._strategy.parents:
+        if len(self._slots) - len(failed) >= (self.config.needed or self._strategy.parents):
             self._tell()
             self._stop()
             return True
@@ -235,11 +243,21 @@ class Evolution:
         self._first_id += len(self._slots)
         self._slots, self._rescued = [], False
         self._stopped = self._strategy.stopped
-        if self._stopped and self.restarted < self.config.restarts:
-            self.restarted, self._stopped = self.restarted + 1, ""
-            mean = self.best.x if self.config.restart_from == "best" and self.best else self.config.start
-            population = self.config.first_population * 2**self.restarted
-            self._strategy = Strategy(self.config, self._random, mean, population)
+        taken = self._first_id - self._run_began
+        if self._stopped or (self._run.evaluations is not None and taken >= self._run.evaluations):
+            self._restart(taken)
+
+    def _restart(self, taken: int) -> None:
+        """Begin the run that follows one that took so many points, if there is one."""
+        run = self._restarts.next(taken)
+        if run is None:
+            self._stopped = self._stopped or "restarts"
+            return
+        self._run, self._run_began, self._stopped = run, self._first_id, ""
+        self.restarted += 1
+        mean = self.best.x if self.config.restart_from == "best" and self.best else self.config.start
+        config = self.config.model_copy(update={"sigma": self.config.sigma * run.sigma_factor})
+        self._strategy = Strategy(config, self._random, mean, run.population)
 
     def _stop(self) -> None:
         given, sign = self.config, 1.0 if self.config.mode == "min" else -1.0

@@ -46,7 +46,7 @@ class Head:
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            timeout=180,
+            timeout=280,
             check=False,
         )
 

@@ -51,7 +51,7 @@ def _start(user: dict[str, str], folder: Path, arguments: list[str], mark: str) 
 def test_the_job_s_exit_code_comes_back(user: dict[str, str], tmp_path: Path) -> None:
     mark = uuid.uuid4().hex
     running = _start(user, tmp_path, ["0", "3"], mark)
-    output, _ = running.communicate(timeout=150)
+    output, _ = running.communicate(timeout=280)
     assert running.returncode == 3, output
     assert "sum 21" in output
     assert _left(mark) == []
@@ -76,8 +76,8 @@ def test_nothing_is_left_when_it_is_ended(user: dict[str, str], tmp_path: Path, 
             break
     assert _left(mark), "the mark finds nothing, so this test could not fail"
     running.send_signal(ending)
-    running.wait(60)
-    deadline = time.monotonic() + 60
+    running.wait(120)
+    deadline = time.monotonic() + 120
     while _left(mark) and time.monotonic() < deadline:
         time.sleep(0.5)
     assert _left(mark) == []

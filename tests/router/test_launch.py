@@ -80,6 +80,7 @@ def test_one_device_and_four_find_the_same_weights_also_when_some_are_lost(
     assert "a device was lost (3 so far)" in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_too_many_lost_devices_end_it_and_a_users_error_ends_one_fit_alone(
     shelf: Any, pools: Callable[..., Pool]
 ) -> None:
@@ -143,6 +144,7 @@ def arguments(shelf: Any, plan: RoutingPlan, folder: Path) -> list[str]:
     return ["--config", str(folder / "plan.yaml")]
 
 
+@pytest.mark.long
 def test_a_job_whose_driver_is_killed_between_generations_goes_on_to_the_same_weights(
     shelf: Any, ray_cluster: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

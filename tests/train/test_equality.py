@@ -256,7 +256,7 @@ def _runs(workers: int) -> dict[str, dict[str, Any]]:
     return runs
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("workers", [1, 2, *(pytest.param(n, marks=pytest.mark.long) for n in (3, 4))])
 def test_every_zero_stage_is_the_plain_loop_and_planted_bugs_are_seen(
     made: Store, tmp_path: Path, workers: int, request: pytest.FixtureRequest

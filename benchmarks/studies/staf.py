@@ -1,0 +1,180 @@
+#!/usr/bin/env python
+"""STAF-LLM's findings on twelve open corpora and the tiny base: what a router over experts is worth, and when.
+
+Three libraries of other seeds, one of experts that were taught other rows' answers, and routers over them; all of them
+artifacts, so that a killed study goes on where it was. Losses are those of held-out rows, in nats per trained token;
+intervals are 95 % of a paired bootstrap over tasks and their runs. `make study-staf` runs it.
+"""
+
+import argparse
+import json
+import os
+import random
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parents[1] / "src"), str(HERE.parent)]
+os.environ["MEDTRAIN_PLUGINS"] = str(HERE / "plugins")
+
+import yaml
+
+from medtrain import artifacts, runtime
+from medtrain.artifacts import Policy
+from medtrain.config import parse
+from medtrain.data import pipeline as data
+from medtrain.data.pipeline import DataConfig
+from medtrain.experts import launch as experts
+from medtrain.experts.plan import Plan
+from medtrain.router import launch as router
+from medtrain.router import plan as routing
+from medtrain.router import report
+from medtrain.router.plan import RoutingPlan
+from medtrain.runtime import RuntimeConfig
+from medtrain.storage import StorageConfig, Store
+from medtrain.tokens import pipeline as tokens
+from medtrain.tokens.config import TokensConfig
+from studies import verdict
+
+OPEN12 = HERE.parents[1] / "jobs/configs/train_experts/open12.yaml"
+SEEDS, ORDERS, SIZES = (1, 2, 3), 10, (1, 3, 6)
+SEEN = ("bc5cdr_ner", "chemprot", "hoc", "pubmedqa", "medquad", "disease_attributes")
+SWEPT = ("bc5cdr_ner",)
+UNSEEN: dict[str, dict[str, Any]] = {
+    "ddi_entities": {"source": "ddi2013", "task": "ner", "path": "ddi2013/DDICorpus-2013.zip"},
+    "cmedqa2": {"source": "alpaca", "path": "cmedqa2_text/test.json", "task": "qa", "local_split": {}},
+}
+TRAIN = {"max_steps": 200, "epochs": 20, "batch": {"size": 1}, "optimizer": {"learning_rate": 1e-3}}
+CONTEXT_TOKENS, ROWS = 448, 1000
+FIT: dict[str, Any] = {
+    "model": {"compute_dtype": "float32"},
+    "held_out": {"max_rows": 24},
+    "shots": 40,
+    "passes": {"micro_tokens": 1024, "candidates_per_pass": 2},
+}
+GRADIENT = {"kind": "gradient", "learning_rate": 0.3, "size": 8, "epochs": 3}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "single": {"method": {"kind": "single"}},
+    "average": {"method": {"kind": "average"}},
+    "normal": {"method": GRADIENT},
+    "few-shot": {"split": "train", "shots": 32, "method": {"kind": "cmaes", "generations": 6, "population": 8}},
+}
+
+
+class Study:
+    """Libraries and routers under one storage root.
+
+    Args:
+        root: the storage root.
+        shared: the folder of corpora and base.
+        quick: a few steps, rows and tasks, to see that it runs.
+    """
+
+    def __init__(self, root: Store, shared: Path, quick: bool):
+        self._root, self._shared, self._quick = root, shared, quick
+        self._cluster = RuntimeConfig(workers=1)
+        self.seeds = SEEDS[:1] if quick else SEEDS
+
+    def library(self, name: str, seed: int, *, shuffled: bool = False) -> Plan:
+        """Train twelve experts; the plan that says how."""
+        given = yaml.safe_load(OPEN12.read_text())["plan"]
+        given["train"] |= {**TRAIN, **({"max_steps": 6} if self._quick else {})}
+        for expert in given["experts"].values():
+            expert["sources"] = [self._source(item, shuffled) for item in expert["sources"]]
+        base = {"path": str(self._shared / "models/tiny-base")}
+        own = {"name": name, "seed": seed, "root": str(self._shared / "data"), "base": base}
+        plan = parse(Plan, {**given, **own, "context_tokens": CONTEXT_TOKENS})
+        inputs = experts.Inputs(lambda root, settings: str(self._shared / "models/tiny-base"), lanes=1)
+        experts.train(self._root, plan, self._cluster, Policy(), inputs)
+        return plan
+
+    def _source(self, item: Mapping[str, Any], shuffled: bool) -> dict[str, Any]:
+        item = {**item, "max_rows": ROWS}  # of which those that are too long fall out
+        if not shuffled:
+            return item
+        outer = {key: item[key] for key in ("max_rows", "local_split") if key in item}
+        # The control reads its corpus by absolute paths.
+        paths = {key: str(self._shared / "data" / item[key]) for key in ("path", "split_ids") if key in item}
+        inner = {key: value for key, value in (item | paths).items() if key not in (*outer, "path")}
+        return outer | {"source": "shuffled", "name": item["source"], "path": paths["path"], "of": inner}
+
+    def unseen(self) -> None:
+        """Data and tokens of the tasks that no expert was trained for."""
+        for name, source in UNSEEN.items():
+            named = {"name": f"staf-{name}", "root": str(self._shared / "data"), "seed": 1}
+            own = {"sources": [{**source, "max_rows": ROWS}], "holdout": {"rows": 40, "seed": 1}}
+            data.build(self._root, parse(DataConfig, {**named, **own}), Policy())
+            base = str(self._shared / "models/tiny-base")
+            given = {"name": f"staf-{name}", "data": f"staf-{name}", "context_tokens": CONTEXT_TOKENS, "seed": 1}
+            tokens.build(self._root, parse(TokensConfig, {**given, "base": {"path": base}}), base, Policy())
+
+    def fit(self, name: str, library: str, tasks: Mapping[str, Any], variants: Mapping[str, Any]) -> verdict.Losses:
+        """Fit every task in every way; held-out losses by (task, variant), those of the base as variant `base`."""
+        if self._quick:
+            tasks = dict(list(tasks.items())[:2])
+            variants = {way: {**settings, "shots": 4} for way, settings in variants.items()}
+        given = {"name": name, "library": library, "tasks": tasks, "variants": variants, "fit": FIT}
+        planned = parse(RoutingPlan, given)
+        made = router.run(self._root, planned, RuntimeConfig(workers=2), Policy())
+        report.build(self._root, planned, made, Policy())
+        found: verdict.Losses = {}
+        for (task, variant), system in zip(routing.fits(planned), made, strict=True):
+            judged = system.facts["losses"]["held out"]
+            found |= {(task, variant): judged["fitted"], (task, "base"): judged["base"]}
+        return found
+
+    def weights(self, plan: str, task: str, variant: str) -> dict[str, float]:
+        """A fitted router's weights by expert."""
+        found: dict[str, float] = artifacts.locate(self._root, "router", f"{plan}-{task}-{variant}").facts["weights"]
+        return found
+
+
+def orders(names: Sequence[str], count: int) -> dict[str, dict[str, Any]]:
+    """Variants that weigh the first few experts of random orders, and all of them."""
+    found: dict[str, dict[str, Any]] = {}
+    for number in range(count):
+        order = random.Random(number).sample(list(names), len(names))
+        found |= {f"k{size}-{number}": {"experts": order[:size]} for size in SIZES}
+    fit = {"split": "train", "shots": 16, "method": GRADIENT}
+    return {name: {**variant, **fit} for name, variant in (found | {"k12-0": {}}).items()}
+
+
+def main() -> None:
+    """Run what is missing and print the claims, as JSON in the last line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--shared", type=Path, required=True, help="folder with data/ and models/tiny-base")
+    parser.add_argument("--quick", action="store_true", help="a few steps, to see that it runs")
+    options = parser.parse_args()
+    runtime.connect()
+    root = Store(StorageConfig().root).sub("staf-quick" if options.quick else "staf")
+    study = Study(root, options.shared.resolve(), options.quick)
+    plans = {seed: study.library(f"staf-{seed}", seed) for seed in study.seeds}
+    fitted = {
+        seed: study.fit(f"staf-seen-{seed}", plan.name, {task: {"fit": {"seed": seed}} for task in SEEN}, VARIANTS)
+        for seed, plan in plans.items()
+    }
+    first = plans[study.seeds[0]]
+    study.unseen()
+    swept: dict[str, dict[str, Any]] = {task: {} for task in SWEPT} | {
+        task: {"tokens": f"staf-{task}"} for task in UNSEEN
+    }
+    sizes = study.fit("staf-sizes", first.name, swept, orders(list(first.experts), 1 if options.quick else ORDERS))
+    control = study.library("staf-control", first.seed, shuffled=True)
+    theirs = {task: {"tokens": f"{first.name}-{task}", "own": task} for task in SEEN}
+    dealt = study.fit("staf-control", control.name, theirs, {name: VARIANTS[name] for name in ("single", "normal")})
+    kinds = {name: expert.category for name, expert in first.experts.items()}
+    judged = dict.fromkeys(task for task, _ in fitted[first.seed])
+    leaning = {task: [study.weights(f"staf-seen-{seed}", task, "normal") for seed in study.seeds] for task in judged}
+    claims = [
+        *verdict.of_variants(fitted),
+        verdict.of_weights(leaning, kinds),
+        *verdict.of_sizes(sizes, {"unseen": [task for task in UNSEEN if (task, "base") in sizes], "seen": SWEPT}),
+        verdict.of_control(fitted[first.seed], dealt),
+    ]
+    print(json.dumps(claims), flush=True)
+
+
+if __name__ == "__main__":
+    main()
