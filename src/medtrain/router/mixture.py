@@ -89,7 +89,7 @@ class MixedLinear(torch.nn.Module):
         return (result + linear(mixed.view_as(h), self.B)).to(result.dtype)
 
     def _sum_pays(self, x: torch.Tensor, weights: torch.Tensor) -> bool:
-        """Whether a candidate's T tokens cost more through the factors, T (in + out) sum r, than their sum, in out sum r.
+        """Whether T tokens of a candidate cost more through the factors, T (in + out) sum r, than a sum, in out sum r.
 
         The factors stay for gradients, which a sum would carry as whole matrices, and in 16 bits, where rounding the
         sum would lose most of a small update.
