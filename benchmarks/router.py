@@ -47,7 +47,7 @@ from medtrain.train.loss import LossModule
 from medtrain.train.order import BatchConfig, layout
 
 EXPERTS, SHOTS, POPULATION, RANK = 12, 32, 13, 8
-TOKENS, TRAINED = (60, 250), (0.2, 0.4)
+TOKENS, TRAINED = (40, 160), (0.2, 0.4)
 """How long examples are, and which share of them is trained."""
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj")
 """STAF-LLM's six matrices of a layer."""

@@ -96,8 +96,8 @@ class MixedLinear(torch.nn.Module):
         """
         if x.dtype != torch.float32 or (torch.is_grad_enabled() and weights.requires_grad):
             return False
-        out, inner = self.base_layer.out_features, self.base_layer.in_features
-        return x.shape[1] // len(weights) * (out + inner) >= SUM_PAYS * out * inner
+        out, inner, tokens = self.base_layer.out_features, self.base_layer.in_features, x.shape[1] // len(weights)
+        return bool(tokens * (out + inner) >= SUM_PAYS * out * inner)
 
     def _summed(self, x: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         """(C, T, in) -> (C, T, out): each candidate's rows through W0 + sum_i R_i s_i B_i A_i."""
