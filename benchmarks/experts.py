@@ -176,12 +176,17 @@ def claim(ours: Side, peer: Side, bar: float | None, device: torch.device, **fac
     }
 
 
-def open_base(shape: Qwen2Config, device: torch.device, folder: str) -> Any:
+def open_base(shape: Qwen2Config, device: torch.device, folder: str, layout: str = "packed") -> Any:
     """A base of random weights in NF4."""
     torch.manual_seed(0)
     Qwen2ForCausalLM(shape).save_pretrained(folder)
+    return in_nf4(folder, device, layout)
+
+
+def in_nf4(path: str, device: torch.device, layout: str) -> Any:
+    """The base of a path in NF4, computing in what the device multiplies by itself."""
     compute = "bfloat16" if native_bfloat16(device) else "float32"
-    return load_base(folder, ModelConfig.model_validate({"compute_dtype": compute}), device, "packed")
+    return load_base(path, ModelConfig.model_validate({"compute_dtype": compute}), device, layout)
 
 
 def alone(threads: int, steps: int, ready: Any, seconds: Any) -> None:

@@ -1,5 +1,6 @@
 """Experts weighed in place against the naive sum and unmodified PEFT; candidates side by side against one by one."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from medtrain.errors import ConfigError
 from medtrain.experts.folder import Adapter, write
 from medtrain.experts.fuse import Weights, combine
+from medtrain.router import mixture as room
 from medtrain.router.mixture import MixedLinear, Mixture
 from medtrain.train.batches import collate, join
 from medtrain.train.loss import LossModule
@@ -18,6 +20,19 @@ from medtrain.train.order import BatchConfig
 
 Draw = Callable[..., torch.Tensor]
 PLACES = {"task": 1, "layer": 2, "matrix": 14}
+
+
+@pytest.fixture(params=["factors", "sum"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Whether a layer adds what the experts' factors give, or sums their products with its weight."""
+    monkeypatch.setattr(room, "SUM_PAYS", math.inf if request.param == "factors" else 0)
+    return str(request.param)
+
+
+@pytest.fixture
+def factors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every layer adds what the experts' factors give."""
+    monkeypatch.setattr(room, "SUM_PAYS", math.inf)
 
 
 def batch_of(world: Any, *rows: int) -> Any:
@@ -47,6 +62,7 @@ def opened(world: Any, model: Any, experts: list[Adapter], weights: torch.Tensor
     return peft.PeftModel.from_pretrained(model, str(world.store.local("fused"))).eval()
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("granularity", PLACES)
 def test_losses_are_those_of_peft_with_the_fused_adapter(world: Any, random_weights: Draw, granularity: Any) -> None:
     mixture, batch = Mixture(world.base(), world.experts, granularity), batch_of(world, 0, 1, 2)
@@ -73,6 +89,7 @@ def test_gradients_are_those_of_the_naive_sum_in_float64(world: Any, random_weig
     assert all(not p.requires_grad and p.grad is None for p in mixture.model.parameters())
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize(("precision", "close"), [("fp32", 1e-5), ("nf4", 1e-4)])
 def test_candidates_side_by_side_are_each_alone(world: Any, random_weights: Draw, precision: str, close: float) -> None:
     base, batch = world.base(precision, compute_dtype="float32"), batch_of(world, 0, 1)
@@ -85,6 +102,55 @@ def test_candidates_side_by_side_are_each_alone(world: Any, random_weights: Draw
     assert float((together[0] - together[1]).abs().max()) > 100 * close
 
 
+@pytest.mark.parametrize("precision", ["fp32", "nf4"])
+def test_both_ways_have_the_same_losses(
+    world: Any, random_weights: Draw, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mixture = Mixture(world.base(precision, compute_dtype="float32"), world.experts, "layer")
+    R, batch, found = random_weights(3, 2, 3), batch_of(world, 0, 1), []
+    for pays in (0, math.inf):
+        monkeypatch.setattr(room, "SUM_PAYS", pays)
+        with torch.no_grad():
+            found.append(losses(mixture, R, batch))
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-4)
+    assert not torch.equal(*found)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "dtype", "learns", "sums"),
+    [
+        (86, torch.float32, False, True),
+        (85, torch.float32, False, False),  # 2 * 64 * 128 / (64 + 128) = 85.3
+        (86, torch.bfloat16, False, False),
+        (86, torch.float32, True, False),
+    ],
+)
+def test_when_the_sum_is_made(world: Any, tokens: int, dtype: torch.dtype, learns: bool, sums: bool) -> None:
+    mixture = Mixture(world.base().to(dtype), world.experts, "task")
+    layer = mixture.model.get_submodule("model.layers.0.mlp.down_proj")
+    ran: list[int] = []
+    layer.base_layer.register_forward_hook(lambda *_: ran.append(1))
+    with mixture.weighted(torch.ones(2, 1, 3, requires_grad=learns)):
+        layer(torch.ones(1, 2 * tokens, 128, dtype=dtype))
+    assert ran == ([] if sums else [1])
+
+
+@pytest.mark.usefixtures("way")
+def test_the_last_mlp_runs_where_something_is_read(world: Any, random_weights: Draw) -> None:
+    mixture, R = Mixture(world.base(), world.experts, "task"), random_weights(2, 1, 3)
+    batch, ran = join([batch_of(world, 0, 1)] * 2), list[int]()
+    with torch.no_grad():
+        with mixture.weighted(R):
+            wanted = LossModule(mixture.model).token_losses(batch)
+        for layer in mixture.model.model.layers:
+            layer.mlp.down_proj.register_forward_hook(lambda module, given, result: ran.append(given[0].shape[1]))
+        with mixture.weighted(R, batch.predictors):
+            found = LossModule(mixture.model).token_losses(batch)
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+    assert ran == [batch.input_ids.shape[1], batch.trained_tokens]
+
+
+@pytest.mark.usefixtures("factors")
 def test_each_layer_runs_its_base_once_for_all_candidates(world: Any, random_weights: Draw) -> None:
     mixture, batch = Mixture(world.base(), world.experts, "task"), batch_of(world, 0, 1)
     shapes: list[Any] = []
@@ -96,6 +162,7 @@ def test_each_layer_runs_its_base_once_for_all_candidates(world: Any, random_wei
     assert shapes == [(1, 4 * batch.input_ids.shape[1])]
 
 
+@pytest.mark.usefixtures("factors")
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_an_expert_alone_is_peft_to_the_last_bit(world: Any, precision: str) -> None:
     experts, batch = [world.expert(1, 4, 1.0)], batch_of(world, 0, 1)
@@ -114,6 +181,7 @@ def test_outside_it_is_the_base_alone(world: Any, random_weights: Draw) -> None:
     assert torch.equal(found, wanted)
 
 
+@pytest.mark.usefixtures("way")
 def test_lorahub_s_merge(world: Any) -> None:
     experts, batch = one_rank(world), batch_of(world, 0, 1)
     R = torch.tensor([[[0.7, -0.4]], [[0.2, 0.9]]], dtype=torch.float64)

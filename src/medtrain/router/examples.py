@@ -60,16 +60,19 @@ class Examples:
     def _losses(self, weights: Array) -> list[float]:
         given = torch.tensor(weights, device=self._device)
         total = torch.zeros(len(weights), dtype=torch.float64, device=self._device)
-        with torch.no_grad(), self._mixture.weighted(given):
+        with torch.no_grad():
             for batch in self._batches:
-                found = self._module.token_losses(join([batch] * len(weights)))
+                joined = join([batch] * len(weights))
+                with self._mixture.weighted(given, joined.predictors):
+                    found = self._module.token_losses(joined)
                 total += found.double().view(len(weights), -1).sum(1)
         return [float(loss) for loss in total.cpu()]
 
     def _gradient(self, weights: Array, rows: Rows) -> tuple[float, Array]:
         given = torch.tensor(weights[None], device=self._device, requires_grad=True)
-        with self._mixture.weighted(given):
-            loss = self._module(self._batch(rows))
+        batch = self._batch(rows)
+        with self._mixture.weighted(given, batch.predictors):
+            loss = self._module(batch)
         (found,) = torch.autograd.grad(loss, given)
         return float(loss.detach()), np.asarray(found[0].cpu().numpy(), dtype=np.float64)
 

@@ -1,7 +1,8 @@
 """The frozen base with every expert's factors in it: a forward pass under any weights of theirs, or under many at once.
 
-Nothing is fused or loaded for a candidate: its weights are a few numbers that every layer looks up. Candidates share
-each layer's product and, on a 4-bit base, its dequantisation.
+Nothing is loaded for a candidate: its weights are a few numbers that every layer looks up. Candidates share a 4-bit
+layer's dequantisation, and either the base's product, to which the experts' factors add, or the sum of the experts'
+products with the base's weight, where a candidate has so many tokens that one sum costs less than the factors.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,10 @@ from medtrain.router.gate import places_of
 Merge = Literal["cat", "lorahub"]
 """What weights mean, as in `experts/merges`: those of a sum of products, or of A and B each."""
 
+SUM_PAYS = 2
+"""How many times cheaper a candidate's sum of products must be than its factors, by multiplications: it is also written
+to memory once."""
+
 
 @dataclass
 class Present:
@@ -28,6 +33,8 @@ class Present:
 
     weights: torch.Tensor | None = None
     """(C, places, experts); None is the base alone."""
+    read: torch.Tensor | None = None
+    """(N,) int64 positions whose last hidden states are read; None is all."""
 
 
 class MixedLinear(torch.nn.Module):
@@ -70,13 +77,45 @@ class MixedLinear(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(1, C * T, in) -> (1, C * T, out), the rows of each candidate under its own weights."""
-        result: torch.Tensor = self.base_layer(x)
         if self._present.weights is None:
-            return result
+            alone: torch.Tensor = self.base_layer(x)
+            return alone
         weights = self._present.weights[:, self._spot, self._experts].to(self.A.dtype)  # (C, K)
+        if self._sum_pays(x, weights):
+            return self._summed(x.view(len(weights), -1, x.shape[-1]), weights).view(*x.shape[:-1], -1)
+        result: torch.Tensor = self.base_layer(x)
         h = linear(x.to(self.A.dtype), self.A)  # (1, C * T, sum r)
         mixed = self._mixed(h.view(len(weights), -1, h.shape[-1]), weights)
         return (result + linear(mixed.view_as(h), self.B)).to(result.dtype)
+
+    def _sum_pays(self, x: torch.Tensor, weights: torch.Tensor) -> bool:
+        """Whether T tokens of a candidate cost more through the factors, T (in + out) sum r, than a sum, in out sum r.
+
+        The factors stay for gradients, which a sum would carry as whole matrices, and in 16 bits, where rounding the
+        sum would lose most of a small update.
+        """
+        if x.dtype != torch.float32 or (torch.is_grad_enabled() and weights.requires_grad):
+            return False
+        out, inner, tokens = self.base_layer.out_features, self.base_layer.in_features, x.shape[1] // len(weights)
+        return bool(tokens * (out + inner) >= SUM_PAYS * out * inner)
+
+    def _summed(self, x: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        """(C, T, in) -> (C, T, out): each candidate's rows through W0 + sum_i R_i s_i B_i A_i."""
+        base, bias = _whole_weight(self.base_layer), self.base_layer.bias
+        result = x.new_empty(*x.shape[:-1], len(base))
+        for own, rows, out in zip(weights, x, result, strict=True):
+            W = torch.addmm(base, *self._merged(own)).t()  # (in, out)
+            torch.mm(rows, W, out=out) if bias is None else torch.addmm(bias, rows, W, out=out)
+        return result
+
+    def _merged(self, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The factors (out, r) and (r, in) of one candidate's update, by its weights (K,)."""
+        if self._merge == "lorahub":
+            count = len(self._experts)
+            B = self.B.unflatten(1, (count, -1)) * weights[:, None]
+            A = self.A.unflatten(0, (count, -1)) * weights[:, None, None]
+            return B.sum(1), A.sum(0)
+        return self.B * (weights @ self.columns), self.A
 
     def _mixed(self, h: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         """What B takes: (C, T, sum r)."""
@@ -116,19 +155,48 @@ class Mixture:
             parent, _, child = name.rpartition(".")
             mixed = MixedLinear(layer, held, self.places.index(spot), merge, self._present)
             setattr(model.get_submodule(parent), child, mixed)
+        last = getattr(model.model.layers[-1], "mlp", None)
+        if last is not None:
+            _run_where_read(last, self._present)
 
     @contextmanager
-    def weighted(self, weights: torch.Tensor) -> Iterator[None]:
+    def weighted(self, weights: torch.Tensor, read: torch.Tensor | None = None) -> Iterator[None]:
         """Forward passes in here run under weights, through which gradients flow; those outside run the base alone.
 
         Args:
             weights: (C, places, experts). A packed row is then C runs of as many tokens, one for each candidate.
+            read: (N,) positions in this row, as many of each candidate; last hidden states elsewhere mean nothing.
         """
-        self._present.weights = weights
+        self._present.weights, self._present.read = weights, read
         try:
             yield
         finally:
-            self._present.weights = None
+            self._present.weights = self._present.read = None
+
+
+def _run_where_read(mlp: Any, present: Present) -> None:
+    """Let the last layer's MLP, behind which no token sees another, run on the positions that are read alone."""
+    everywhere = mlp.forward
+
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        if present.read is None:
+            whole: torch.Tensor = everywhere(x)
+            return whole
+        found = everywhere(x.index_select(1, present.read))
+        return torch.zeros_like(x).index_copy(1, present.read, found)
+
+    mlp.forward = forward
+
+
+def _whole_weight(layer: torch.nn.Linear) -> torch.Tensor:
+    """A layer's weight, (out, in); that of a 4-bit one as it computes with it."""
+    state = getattr(layer.weight, "quant_state", None)
+    if state is None:
+        return layer.weight
+    from bitsandbytes.functional import dequantize_4bit
+
+    found: torch.Tensor = dequantize_4bit(layer.weight.data, state)
+    return found
 
 
 def _checked(model: Any, name: str, held: Sequence[Factors]) -> torch.nn.Linear:

@@ -23,8 +23,8 @@ class PassConfig(Config):
     micro_tokens: int = Field(default=2048, ge=1)
     """Tokens of a micro-batch of examples, at least the longest."""
     candidates_per_pass: int = Field(default=4, ge=1)
-    """Candidates side by side in one forward pass, which then has that many times `micro_tokens`. No group is ever
-    smaller, so that values do not depend on how many processes evaluate them."""
+    """Candidates side by side in one forward pass, which then has that many times `micro_tokens`. Which ones these are
+    follows from their order alone, so that values do not depend on how many processes evaluate them."""
 
     @property
     def batch(self) -> BatchConfig:
@@ -36,7 +36,7 @@ class Evaluator(Protocol):
     """Who runs the model: this process, or several."""
 
     def losses(self, groups: Sequence[Array]) -> list[list[float]]:
-        """The summed loss of each candidate of each group (C, places, experts); all groups are of one size."""
+        """The summed loss of each candidate of each group (C, places, experts)."""
 
     def gradients(self, weights: Array, batches: Sequence[Rows]) -> list[tuple[float, Array]]:
         """The summed loss of each micro-batch and its gradient in the weights (places, experts)."""
@@ -59,13 +59,12 @@ class Problem:
     def losses(self, weights: Sequence[Array]) -> list[float]:
         """The mean loss over all examples' trained tokens, in nats, of each candidate (places, experts).
 
-        Candidates are evaluated in groups of a fixed size by their order; the last group is filled with its last one.
+        Candidates are evaluated in groups of a fixed size by their order; the last group is what is left.
         """
-        size, count = self.config.candidates_per_pass, len(weights)
-        filled = [*weights, *[weights[-1]] * (-count % size)]
-        groups = [np.stack(filled[start : start + size]) for start in range(0, len(filled), size)]
+        size = self.config.candidates_per_pass
+        groups = [np.stack(weights[start : start + size]) for start in range(0, len(weights), size)]
         found = [loss for group in self._evaluator.losses(groups) for loss in group]
-        return [loss / int(self.trained.sum()) for loss in found[:count]]
+        return [loss / int(self.trained.sum()) for loss in found]
 
     def loss_and_gradient(self, weights: Array, rows: Sequence[int] | None = None) -> tuple[float, Array]:
         """The mean loss of some examples, or of all, and its gradient in the weights (places, experts)."""
