@@ -33,6 +33,7 @@ TESTED_BY = {
     "evaluate/systems.py": "evaluate/test_answering.py",
     "evaluate/table.py": "evaluate/test_scoring.py",
     "router/card.py": "router/test_fit.py",
+    "router/held.py": "search/trials/test_fit.py",
     "router/inputs.py": "router/test_fit.py",
     "router/minimise.py": "router/methods/test_cmaes.py",
     "router/settings.py": "router/test_fit.py",
