@@ -39,6 +39,7 @@ TESTED_BY = {
     "router/settings.py": "router/test_fit.py",
     "router/states.py": "router/test_fit.py",
     "router/worker.py": "router/test_launch.py",
+    "search/judging.py": "search/trials/test_fit.py",
     "search/searcher.py": "contracts/test_search_searchers.py",
     "tokens/config.py": "tokens/test_recipe.py",
     "tokens/convert.py": "tokens/test_pipeline.py",

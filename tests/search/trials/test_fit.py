@@ -18,7 +18,10 @@ from medtrain.router.examples import Examples
 from medtrain.router.plan import RoutingPlan
 from medtrain.router.plan import fits as cells
 from medtrain.router.worker import Device, Here, Task
-from medtrain.search import trials
+from medtrain.search import judging, trials
+from medtrain.search import trial as tried
+from medtrain.search.settings import StudyConfig
+from medtrain.search.study import Study
 from medtrain.search.trials import Stopped
 from medtrain.search.trials import fit as kind
 from medtrain.storage import Store
@@ -106,7 +109,7 @@ def test_ended_in_the_middle_it_goes_on_to_the_same_weights(
     def report(step: int, numbers: dict[str, float]) -> None:
         count[0] += 1
         if count[0] == asked:
-            raise end
+            raise end("pruned")
 
     with pytest.raises(end):
         process(trial(), root).run(store.sub("ended"), TRIED, report)
@@ -147,6 +150,28 @@ def test_the_winner_is_judged_on_rows_that_nobody_saw(root: Store, trial: Make, 
     assert facts["low"] <= facts["difference"] <= facts["high"]
     same = one.judge(store.sub("judged"), [], store.sub("judged"))
     assert same["difference"] == 0 and same["found"] == "open"
+
+
+def test_a_study_judges_its_winner(root: Store, trial: Make) -> None:
+    space = {"router.tau": {"low": 0.1, "high": 5, "log": True}}
+    settings = {"name": "taus", "trial": trial().model_dump(mode="json"), "space": space, "metric": kind.METRIC}
+    given = config.parse(StudyConfig, {"study": {**settings, "budget": {"trials": 3}}})
+    study, one = Study(root, given, Policy()), process(trial(), root)
+    assert judging.winner(study) is None and judging.line(study.store) == ""
+    while (order := study.next()) is not None:
+        tried.run(one, study.store, order, "here", nothing)
+        study.ended(order.number)
+    won = judging.winner(study)
+    assert won is not None and won.value == min(told.value or 9e9 for told in study.told) and len(study.told) == 3
+    places = (root.root, study.store.root)
+    facts = judging.judge(settings["trial"], places, (1, False), won)
+    tau = won.values["router.tau"]
+    again = one.judge(study.store.sub("x"), [f"router.tau={tau}"], study.store.sub("y"))
+    assert facts == {"winner": won.number, **again} and facts["line"] == judging.line(study.store)
+    study.store.write("verdict.json", json.dumps({**facts, "line": "kept"}).encode())
+    assert judging.judge(settings["trial"], places, (1, False), won)["line"] == "kept"
+    other = next(told for told in study.told if told.number != won.number)
+    assert judging.judge(settings["trial"], places, (1, False), other)["winner"] == other.number
 
 
 def test_the_same_settings_are_the_same_trial(root: Store, trial: Make) -> None:

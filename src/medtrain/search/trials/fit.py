@@ -7,7 +7,7 @@ choice is made on these rows, the winner is judged on others: what `held_out` le
 import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from statistics import fmean
 from typing import Any, Literal
@@ -18,9 +18,9 @@ from pydantic import Field, model_validator
 
 from medtrain import plugins, runtime
 from medtrain.artifacts import Identity, code_hash
-from medtrain.config import fingerprint, override, parse
-from medtrain.errors import ConfigError
-from medtrain.router import fit
+from medtrain.config import fingerprint, knob, override, parse
+from medtrain.errors import ConfigError, MissingArtifact
+from medtrain.router import fit, inputs, preview
 from medtrain.router.gate import Array
 from medtrain.router.held import Held
 from medtrain.router.objective import Problem, entropy
@@ -48,7 +48,7 @@ class Config(TrialConfig):
 
     kind: Literal["fit"] = "fit"
     """This plug-in's name."""
-    name: str = Field("tuned", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = knob("tuned", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """How the routers begin that the winner's command line makes."""
     library: str
     """The library artifact whose experts are weighed."""
@@ -74,7 +74,8 @@ def base(config: Config, root: Store) -> dict[str, Any]:
     Raises:
         ConfigError: no row is left to judge the winner on.
     """
-    final.rows(root, fits(config, []), config.final_rows)
+    with suppress(MissingArtifact):  # whoever needs it says so
+        final.rows(root, fits(config, []), config.final_rows)
     return _common(config)
 
 
@@ -131,6 +132,18 @@ def command(config: Config, overrides: Sequence[str]) -> str:
     return shlex.join(["ray", "job", "submit", "jobs/fit_router.py", *settings])
 
 
+def estimate(config: Config, root: Store) -> str:
+    """Rows and time of one trial on one core, of the base config.
+
+    Raises:
+        MissingArtifact: an input does not exist.
+    """
+    given = {task: inputs.read(root, each) for task, each in fits(config, []).items()}
+    seconds = sum(preview.seconds(each, "cpu-core") for each in given.values())
+    rows = ", ".join(f"{task} {len(each.rows['fit'])}+{len(each.rows['held out'])}" for task, each in given.items())
+    return f"one trial: {len(given)} fits, rows to fit to + to compare on: {rows}; about {seconds:,.0f} s on a CPU core"
+
+
 class Trials:
     """Trials in this process, which keeps base, experts and rows.
 
@@ -142,8 +155,7 @@ class Trials:
     """
 
     def __init__(self, config: Config, root: Store, cpus: float, gpu: bool):
-        runtime.set_threads(cpus)
-        self._config, self._root = config, root
+        self._config, self._root, self._cpus = config, root, cpus
         self._held = Held(torch.device("cuda", 0) if gpu else torch.device("cpu"))
 
     def run(self, folder: Store, overrides: Sequence[str], report: Report) -> dict[str, Any]:
@@ -162,6 +174,7 @@ class Trials:
             Stopped: as `report` did.
             ConfigError, TrainingError: as `router.fit.run`.
         """
+        runtime.set_threads(self._cpus)
         planned = fits(self._config, overrides)
         found: dict[str, Result] = {}
         for number, (task, config) in enumerate(planned.items(), 1):
@@ -181,6 +194,7 @@ class Trials:
         Returns:
             A `search.verdict.Verdict` as JSON values.
         """
+        runtime.set_threads(self._cpus)
         rows = final.rows(self._root, fits(self._config, []), self._config.final_rows)
         losses: dict[str, dict[str, Array]] = {}
         for name, changed, store in (("default", [], folder), ("winner", overrides, winner)):
