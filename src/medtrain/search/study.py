@@ -30,6 +30,8 @@ __all__ = ["Study", "Told", "folder"]
 KIND, FILE = "studies", "study.json"
 DIGITS = 12
 """So many of a fingerprint's digits name a trial's folder."""
+GRACE_S = 60.0
+"""How long an unfinished trial's process may take to end, seconds."""
 REFUSED = 50
 """So many settings in a row that make no config, and the space is wrong."""
 
@@ -62,7 +64,8 @@ class Study:
         events = journal.read()
         self.recorded = Recorded(self.settings.searcher, self.settings.space, self._base, append=journal.append)
         self.recorded.replay(events)
-        self._past = recall(self.store, events)
+        self.past = recall(self.store, events)
+        """What the trials' folders say."""
         self._untidy = {told.number for told in self.told if told.number}
         self._again = list(self.recorded.out)
         for told in self.told:  # whoever ran it has gone with the submission that told of it
@@ -74,7 +77,7 @@ class Study:
     @property
     def told(self) -> list[Told]:
         """Trials with an outcome, in the order of completion."""
-        return self._past.told
+        return self.past.told
 
     @property
     def best(self) -> Best | None:
@@ -146,18 +149,38 @@ class Study:
         if found is not None:
             outcome, value = _judged(found, self.settings.metric)
         elif stopped is not None:
+            trial.end(self.store, number, "pruned")  # its process sees that, and gives back what it holds
             outcome, value = "pruned", stopped
         else:
             trial.end(self.store, number, "lost")
             outcome, value = self._unfinished(id, number), None
-        self._past.attempts[number] = trial.attempts(self.store, number)
+        self.past.attempts[number] = trial.attempts(self.store, number)
         del self.running[id], self._since[id]
         told = self._tell(Suggestion(id, order.values, order.repeat), outcome, value, number)
         if told is not None:
             for twin in self._twins.pop(number, ()):
                 self._tell(twin, outcome, value, number)
-        self._tidy()
+        self.tidy(GRACE_S)
         return told
+
+    def tidy(self, grace_s: float = 0.0) -> None:
+        """Delete what trials keep that are not among the best.
+
+        Args:
+            grace_s: for so long after its end an unfinished trial's process may still be writing.
+        """
+        sign = 1.0 if self.settings.searching.mode == "min" else -1.0
+        good = sorted((sign * told.value, told.number) for told in self.told if told.value is not None)
+        best = list(dict.fromkeys(number for _, number in good))[: self.settings.keep]
+        out = {order.number for order in self.running.values()}
+        for number in self._untidy - set(best) - out:
+            ran = trial.attempts(self.store, number)
+            unfinished = trial.facts(self.store, number) is None
+            if unfinished and ran and (ran[-1].how == "running" or time.time() - ran[-1].until < grace_s):
+                continue
+            trial.prune(self.store, number)
+            trials.prune(self._trying, self.root, list(self.past.orders[number].overrides))
+            self._untidy.remove(number)
 
     def slot_hours(self) -> float:
         """Hours that trials ran, together."""
@@ -182,7 +205,7 @@ class Study:
 
     def _spans(self) -> list[tuple[float, float]]:
         """(began, until) of every attempt."""
-        found = [(a.began, a.until) for known in self._past.attempts.values() for a in known]
+        found = [(a.began, a.until) for known in self.past.attempts.values() for a in known]
         return [*found, *((since, time.time()) for since in self._since.values())]
 
     def _order(self, made: Suggestion) -> Order:
@@ -197,13 +220,13 @@ class Study:
 
     def _told_already(self, made: Suggestion, order: Order) -> bool:
         """Whether a trial has ended before, and nobody had told the search; it is told now."""
-        self._past.orders[order.number] = order
+        self.past.orders[order.number] = order
         found = trial.facts(self.store, order.number)
         ran = trial.attempts(self.store, order.number)
         failed = sum(attempt.how == "failed" for attempt in ran)
-        if found is None and failed <= self._past.failures.get(made.id, 0):
+        if found is None and failed <= self.past.failures.get(made.id, 0):
             return False
-        self._past.attempts[order.number] = ran
+        self.past.attempts[order.number] = ran
         outcome, value = _judged(found, self.settings.metric) if found is not None else ("failed", None)
         self._tell(made, outcome, value, order.number)
         return True
@@ -214,27 +237,13 @@ class Study:
         if ran and ran[-1].how == "failed":
             return "failed"
         limit = self.config.runtime.max_failures
-        return "lost" if limit < 0 or self._past.losses.get(id, 0) < limit else "failed"
+        return "lost" if limit < 0 or self.past.losses.get(id, 0) < limit else "failed"
 
     def _tell(self, made: Suggestion, outcome: Outcome, value: float | None, number: str = "") -> Told | None:
         self.recorded.tell(made.id, outcome, value)
         if number:
             self._untidy.add(number)
-        return self._past.tell(made, outcome, value, number)
-
-    def _tidy(self) -> None:
-        """Delete what trials have kept that are not among the best, once nothing of them runs any more."""
-        sign = 1.0 if self.settings.searching.mode == "min" else -1.0
-        good = sorted((sign * told.value, told.number) for told in self.told if told.value is not None)
-        best = list(dict.fromkeys(number for _, number in good))[: self.settings.keep]
-        out = {order.number for order in self.running.values()}
-        for number in self._untidy - set(best) - out:
-            ran = trial.attempts(self.store, number)
-            if ran and ran[-1].how == "running":
-                continue
-            trial.prune(self.store, number)
-            trials.prune(self._trying, self.root, list(self._past.orders[number].overrides))
-            self._untidy.remove(number)
+        return self.past.tell(made, outcome, value, number)
 
     def _begin(self, policy: Policy) -> None:
         """See that the folder is this study's, or make it so."""

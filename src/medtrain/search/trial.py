@@ -87,17 +87,22 @@ def run(trials: Trials, study: Store, order: Order, node: str, report: Report) -
         return Ending("done", build.facts)
     build.store.write(ABOUT, _json(order.model_dump(mode="json", exclude={"identity"})))
     attempt = _claim(study, order.number, node)
-    ending = Ending("done")
-    result: dict[str, Any] = {}
-    with _beating(study, order.number, attempt):
+
+    def asked(step: int, numbers: dict[str, float]) -> None:
+        if over.is_set():
+            raise Stopped("lost", "the study has gone on without it")
+        report(step, numbers)
+
+    ending, result = Ending("done"), dict[str, Any]()
+    with _beating(study, order.number, attempt) as over:
         try:
-            result = _json_values(trials.run(build.store.sub(FILES), list(order.overrides), report))
+            result = _json_values(trials.run(build.store.sub(FILES), list(order.overrides), asked))
         except Stopped as stop:
             ending = Ending(stop.how, error=stop.why)
         except Exception as error:
             ending = Ending("failed", error=f"{type(error).__name__}: {error}")
-    if not end(study, order.number, ending.how, ending.error):
-        return Ending("lost", error="another attempt has taken its place")
+    if not (attempts(study, order.number)[-1].number == attempt and end(study, order.number, ending.how, ending.error)):
+        return Ending("lost", error="the study has gone on without it")
     return replace(ending, facts=_finish(build, study, order, result)) if ending.how == "done" else ending
 
 
@@ -157,24 +162,30 @@ def _claim(study: Store, number: str, node: str) -> int:
     return made.number
 
 
+def runs(study: Store, number: str, attempt: int | None = None) -> bool:
+    """Whether a trial's newest attempt, or this one of them, has not been ended by anybody."""
+    known = attempts(study, number)
+    return bool(known) and known[-1].how == "running" and attempt in (None, known[-1].number)
+
+
 @contextlib.contextmanager
-def _beating(study: Store, number: str, attempt: int) -> Iterator[None]:
-    """Say every now and then that the attempt lives, as long as it counts."""
-    over = threading.Event()
+def _beating(study: Store, number: str, attempt: int) -> Iterator[threading.Event]:
+    """Say every now and then that the attempt lives; the event is set once it does not count any more."""
+    over, ended = threading.Event(), threading.Event()
 
     def beat() -> None:
-        while not over.wait(BEAT_S):
-            newest = attempts(study, number)[-1]
-            if newest.number != attempt or newest.how != "running":
+        while not ended.wait(BEAT_S):
+            if not runs(study, number, attempt):
+                over.set()
                 return
-            _put(study, number, replace(newest, seen=time.time()))
+            _put(study, number, replace(attempts(study, number)[-1], seen=time.time()))
 
     thread = threading.Thread(target=beat, name=f"trial {number} lives", daemon=True)
     thread.start()
     try:
-        yield
+        yield over
     finally:
-        over.set()
+        ended.set()
         thread.join()
 
 

@@ -14,11 +14,14 @@ A plug-in has `Config`, a `TrialConfig`, and
 A plug-in may have, too,
 
 * `named(config, root, study, number)`: overrides that are no part of the identity, such as an artifact's name;
-* `takes(config, root)`: what a trial reserves of the cluster by itself, outside of its process, by Ray's names;
+* `takes(config, root, gpu)`: what a trial reserves of the cluster by itself, outside of its process, by Ray's names;
+* `estimate(config, root)`: what one trial takes, as text for `--dry-run`;
 * `prune(config, root, overrides)`: delete what lies outside of `folder` of a trial that is not among the best.
 """
 
+import os
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from medtrain import plugins
@@ -26,6 +29,8 @@ from medtrain.artifacts import Identity
 from medtrain.config import Config, parse
 from medtrain.storage import Store
 
+TREE = "MEDTRAIN_TREE"
+"""Names the folder of the project, for processes that run a copy of the package alone."""
 Report = Callable[[int, dict[str, float]], None]
 """Numbers of a step, counted from 1, on the way; it raises `Stopped`."""
 
@@ -81,7 +86,7 @@ def make(config: TrialConfig, root: Store, cpus: float, gpu: bool) -> Trials:
     Args:
         config: by its `kind`.
         root: where artifacts lie.
-        cpus: cores of this process.
+        cpus: cores of this process; its libraries' threads are for the trials to set.
         gpu: whether it has one.
     """
     made: Trials = _module(config.kind).Trials(config, root, cpus, gpu)
@@ -116,10 +121,22 @@ def named(config: TrialConfig, root: Store, study: str, number: str) -> list[str
     return list(own(config, root, study, number)) if own else []
 
 
-def takes(config: TrialConfig, root: Store) -> dict[str, float]:
-    """What a trial reserves of the cluster outside of its own process; empty where it works in it."""
+def takes(config: TrialConfig, root: Store, gpu: bool) -> dict[str, float]:
+    """What a trial reserves of the cluster outside of its own process; empty where it works in it.
+
+    Args:
+        config: by its `kind`.
+        root: where artifacts lie.
+        gpu: whether the cluster has any that trials are to use.
+    """
     own = getattr(_module(config.kind), "takes", None)
-    return dict(own(config, root)) if own else {}
+    return dict(own(config, root, gpu)) if own else {}
+
+
+def estimate(config: TrialConfig, root: Store) -> str:
+    """What one trial takes; empty where its kind cannot say."""
+    own = getattr(_module(config.kind), "estimate", None)
+    return str(own(config, root)) if own else ""
 
 
 def prune(config: TrialConfig, root: Store, overrides: Sequence[str]) -> None:
@@ -127,6 +144,12 @@ def prune(config: TrialConfig, root: Store, overrides: Sequence[str]) -> None:
     own = getattr(_module(config.kind), "prune", None)
     if own:
         own(config, root, list(overrides))
+
+
+def tree() -> Path:
+    """Where the project with its jobs lies: `$MEDTRAIN_TREE`, else around this package, else the current directory."""
+    given, around = os.environ.get(TREE), plugins.PACKAGE.parents[1]
+    return Path(given) if given else around if (around / "jobs").is_dir() else Path.cwd()
 
 
 def _module(kind: str) -> Any:
