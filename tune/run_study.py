@@ -9,7 +9,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 from collections.abc import Sequence
 
 from medtrain import job, runtime
-from medtrain.search import preview
+from medtrain.search import judging, preview
 from medtrain.search.settings import StudyConfig
 from medtrain.search.study import Study
 from medtrain.search.tuning import launch
@@ -30,6 +30,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     study = Study(root, config, call.policy)
     launch.run(study)
     print(preview.winner(study), flush=True)
+    launch.judge(study)
+    print(judging.line(study.store), flush=True)
 
 
 if __name__ == "__main__":

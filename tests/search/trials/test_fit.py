@@ -21,6 +21,7 @@ from medtrain.router.worker import Device, Here, Task
 from medtrain.search import judging, trials
 from medtrain.search import trial as tried
 from medtrain.search.settings import StudyConfig
+from medtrain.search.space import assignments
 from medtrain.search.study import Study
 from medtrain.search.trials import Stopped
 from medtrain.search.trials import fit as kind
@@ -163,15 +164,16 @@ def test_a_study_judges_its_winner(root: Store, trial: Make) -> None:
         study.ended(order.number)
     won = judging.winner(study)
     assert won is not None and won.value == min(told.value or 9e9 for told in study.told) and len(study.told) == 3
-    places = (root.root, study.store.root)
-    facts = judging.judge(settings["trial"], places, (1, False), won)
-    tau = won.values["router.tau"]
-    again = one.judge(study.store.sub("x"), [f"router.tau={tau}"], study.store.sub("y"))
+    common = {"root": root.root, "study": study.store.root, "trial": settings["trial"], "metric": kind.METRIC}
+    common |= {"stepwise": False, "cpus": 1, "gpu": False, "timeout_s": None, "tree": ""}
+    changed = assignments(won.values)
+    facts = judging.judge(common, won.number, changed)
+    again = one.judge(study.store.sub("x"), changed, study.store.sub("y"))
     assert facts == {"winner": won.number, **again} and facts["line"] == judging.line(study.store)
     study.store.write("verdict.json", json.dumps({**facts, "line": "kept"}).encode())
-    assert judging.judge(settings["trial"], places, (1, False), won)["line"] == "kept"
+    assert judging.judge(common, won.number, changed)["line"] == "kept"
     other = next(told for told in study.told if told.number != won.number)
-    assert judging.judge(settings["trial"], places, (1, False), other)["winner"] == other.number
+    assert judging.judge(common, other.number, changed)["winner"] == other.number
 
 
 def test_the_same_settings_are_the_same_trial(root: Store, trial: Make) -> None:

@@ -17,11 +17,12 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianSt
 
 from medtrain import runtime
 from medtrain.errors import TrainingError
-from medtrain.search import trials
+from medtrain.search import judging, trials
 from medtrain.search.launch import TuneSearcher
 from medtrain.search.live import Live
 from medtrain.search.runner import HOW, STEP, RunnerConfig
 from medtrain.search.settings import SchedulerConfig
+from medtrain.search.space import assignments
 from medtrain.search.study import Study
 from medtrain.search.worker import COMMON, ORDER, TrialActor
 
@@ -133,6 +134,18 @@ def run(study: Study) -> None:
             )
     study.tidy()
     live.close(study)
+
+
+def judge(study: Study) -> None:
+    """Judge the best trial beside the base config, in a process like the trials' own, where their kind can tell."""
+    won = judging.winner(study)
+    if won is None:
+        return
+    own, _, common = _resources(study)
+    asked = ray.remote(num_cpus=own["cpu"], num_gpus=own.get("gpu", 0), max_retries=study.config.runtime.max_failures)(
+        judging.judge
+    )
+    ray.get(asked.remote(common.model_dump(mode="json"), won.number, assignments(won.values)))
 
 
 def _fit(study: Study, live: Live) -> StudySearcher:
