@@ -28,11 +28,22 @@ class Invocation(Generic[C]):
 
 
 def parse(
-    kind: type[C], script: Path, title: str, argv: Sequence[str] | None = None, flags: dict[str, str] | None = None
+    kind: type[C],
+    script: Path,
+    title: str,
+    argv: Sequence[str] | None = None,
+    flags: dict[str, str] | None = None,
+    configs: str | None = None,
 ) -> Invocation[C]:
     """Read a job's command line; with no arguments its config is `configs/<job>/demo.yaml` beside the script.
 
-    `flags` adds the job's own text options, name -> help.
+    Args:
+        kind: the job's config.
+        script: its file.
+        title: what it does.
+        argv: command line without the program's name; null takes the process's.
+        flags: the job's own text options, name -> help.
+        configs: where its YAMLs lie, seen from the script; null is `configs/<job>`.
 
     Raises:
         ConfigError: a setting is wrong.
@@ -45,9 +56,9 @@ def parse(
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument(
-        "--config", default="demo", help=f"a YAML file, or the name of one in jobs/configs/{script.stem}"
-    )
+    folder = script.resolve().parent / (f"configs/{script.stem}" if configs is None else configs)
+    known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
+    parser.add_argument("--config", default="demo", help=f"a YAML file, or the name of one of the job's: {known}")
     parser.add_argument("overrides", nargs="*", metavar="section.field=value", help="settings that win over the YAML")
     parser.add_argument(
         "--dry-run", action="store_true", help="print the resolved config, plan and estimates, then stop"
@@ -57,7 +68,7 @@ def parse(
     for name, text in (flags or {}).items():
         parser.add_argument(f"--{name}", help=text.replace("%", "%%"))
     args = parser.parse_intermixed_args(argv)
-    named = script.resolve().parent / "configs" / script.stem / f"{args.config}.yaml"
+    named = folder / f"{args.config}.yaml"
     config = load(kind, named if named.is_file() else Path(args.config), args.overrides)
     extra = {name: getattr(args, name.replace("-", "_")) for name in flags or {}}
     return Invocation(config, Policy(args.keep_stale, args.again), args.dry_run, extra)

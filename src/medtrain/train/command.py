@@ -53,14 +53,14 @@ def main(script: Path, stage: int, argv: Sequence[str] | None = None) -> None:
     store = Store(config.storage.root)
     if call.dry_run:
         print(show(config))
-        print(_plan(store, config))
+        print(plan(store, config))
         return
     runtime.connect()
     runtime.check_cluster(store)
     print(_summary(launch.run(store, config.train.kind, config.train, config.runtime, call.policy)), flush=True)
 
 
-def _plan(store: Store, config: Job) -> str:
+def plan(store: Store, config: Job) -> str:
     """Rows, steps, memory and time of a run, as far as its inputs exist."""
     from medtrain.train import estimate, footprint, propose
 

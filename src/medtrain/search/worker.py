@@ -1,0 +1,40 @@
+"""A process of a study under Ray Tune; it stays for many trials, and what they share stays in its memory."""
+
+import os
+from typing import Any
+
+import ray
+import ray.util
+from ray import tune
+
+from medtrain.config import parse
+from medtrain.search.runner import HOW, Runner, RunnerConfig
+from medtrain.search.trial import Order
+
+ORDER, COMMON = "order", "common"
+"""Keys of a trial's config: its order as JSON, and what all trials of the study have in common."""
+
+
+class TrialActor(tune.Trainable):
+    """Trials, one after another; a result with `how` is a trial's last one."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Called once in the process's life."""
+        common = parse(RunnerConfig, config[COMMON])
+        os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address  # for jobs that a trial starts
+        self._runner = Runner(common, ray.util.get_node_ip_address())
+        self._runner.begin(Order.model_validate_json(config[ORDER]))
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Go over to another trial."""
+        self._runner.begin(Order.model_validate_json(new_config[ORDER]))
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Numbers on the way, or the end."""
+        found = self._runner.step()
+        return {**found, "done": True} if HOW in found else found
+
+    def cleanup(self) -> None:
+        """Called when the process is not needed any more."""
+        self._runner.stop()

@@ -1,0 +1,196 @@
+"""medtrain.search.tuning: real studies on Ray Tune, killed, troubled and stopped early."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+from medtrain.artifacts import Policy
+from medtrain.search import trial
+from medtrain.search.journal import Recorded
+from medtrain.search.settings import StudyConfig
+from medtrain.search.study import Study
+from medtrain.storage import Store
+
+PROJECT = Path(__file__).resolve().parents[3]
+LIMIT_S = 240.0
+"""For a driver on a machine that has other things to do."""
+
+
+class Drivers:
+    """Processes of `tune/run_study.py`, one after another, on the tests' cluster."""
+
+    def __init__(self, config: StudyConfig, folder: Path):
+        self.log, self.printed = folder / "trials.log", folder / "printed"
+        self.config = config.model_copy(
+            update={"study": config.study.model_copy(update={"trial": {**config.study.trial, "log": str(self.log)}})}
+        )
+        (folder / "study.yaml").write_text(self.config.model_dump_json())
+        self._command = [sys.executable, str(PROJECT / "tune/run_study.py"), "--config", str(folder / "study.yaml")]
+
+    def start(self) -> "subprocess.Popen[bytes]":
+        address = ray.get_runtime_context().gcs_address
+        with self.printed.open("ab") as output:
+            return subprocess.Popen(
+                self._command, env={**os.environ, "RAY_ADDRESS": address}, stdout=output, stderr=output
+            )
+
+    def lines(self) -> list[str]:
+        return self.log.read_text(encoding="utf-8").splitlines() if self.log.exists() else []
+
+    def kill(self, draw: random.Random) -> bool:
+        """Start one and kill it a moment after a trial of it began; whether that was before it had ended."""
+        known, driver, until = len(self.lines()), self.start(), time.monotonic() + LIMIT_S
+        while driver.poll() is None and len(self.lines()) == known and time.monotonic() < until:
+            time.sleep(0.01)
+        time.sleep(draw.uniform(0.0, 0.8))
+        driver.send_signal(signal.SIGKILL)
+        return driver.wait() < 0
+
+    def finish(self) -> str:
+        """Run one to its end; what all of them printed."""
+        driver = self.start()
+        try:
+            code = driver.wait(LIMIT_S)
+        finally:
+            driver.kill()
+        text = self.printed.read_text(encoding="utf-8")
+        assert code == 0, text
+        return text
+
+
+def finished(config: StudyConfig) -> set[str]:
+    """The numbers of trials with a manifest."""
+    study = Store(config.storage.root).sub("studies/s")
+    return {number for number in study.folders("trials") if trial.facts(study, number) is not None}
+
+
+def begun(drivers: Drivers) -> Counter[str]:
+    """How often each setting began."""
+    return Counter(line.removeprefix("begin ") for line in drivers.lines() if line.startswith("begin "))
+
+
+def settings(config: StudyConfig, numbers: set[str]) -> set[str]:
+    study = Store(config.storage.root).sub("studies/s")
+    orders = [trial.about(study, number) for number in numbers]
+    return {f"{order.values['x']!r} {order.values['y']!r}" for order in orders if order is not None}
+
+
+def killed_and_gone_on(drivers: Drivers, kills: int) -> Study:
+    """The study after so many kills and one undisturbed end; no finished trial was begun again and none is lost."""
+    draw, config, known = random.Random(7), drivers.config, dict[str, int]()
+    for _ in range(kills):
+        assert drivers.kill(draw), f"it had ended before: {drivers.printed.read_text()}"
+        whole = settings(config, finished(config))
+        known |= {setting: times for setting, times in begun(drivers).items() if setting in whole - known.keys()}
+    drivers.finish()
+    after = begun(drivers)
+    assert {setting: after[setting] for setting in known} == known, "a finished trial ran again"
+    study = Study(Store(config.storage.root), config, Policy())
+    assert {told.number for told in study.told} == finished(config)
+    assert [told.outcome for told in study.told] == ["done"] * (config.study.budget.trials or 0)
+    return study
+
+
+def following(recorded: Recorded) -> list[Any]:
+    """What the search would suggest next: it says what its distribution is."""
+    return [made.values for made in (recorded.ask(), recorded.ask(), recorded.ask()) if made is not None]
+
+
+def as_undisturbed(study: Study) -> None:
+    """By generations: the same trials, and the same distribution at the end, as without a cluster or a kill."""
+    calm = Recorded(study.settings.searcher, study.settings.space, {"x": 0.5, "y": 0.5})
+    seen: list[Any] = []
+    while len(seen) < len(study.told):
+        made = calm.ask()
+        assert made is not None
+        seen.append((made.values, (made.values["x"] - 0.3) ** 2 + (made.values["y"] - 0.7) ** 2))
+        calm.tell(made.id, "done", seen[-1][1])
+    assert sorted(seen, key=str) == sorted([(told.values, told.value) for told in study.told], key=str)
+    assert following(calm) == following(study.recorded)
+
+
+def as_logged(study: Study) -> None:
+    """Asynchronous: the same trials and distribution as a search of which the calls come in the logged order."""
+    calm = Recorded(study.settings.searcher, study.settings.space, {"x": 0.5, "y": 0.5})
+    for event in list(study.recorded.events):
+        if event["event"] == "ask":
+            made = calm.ask()
+            assert made is not None and (made.id, made.values) == (event["id"], event["values"])
+        elif event["event"] == "tell":
+            calm.tell(event["id"], event["outcome"], event["value"])
+    assert following(calm) == following(study.recorded)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.parametrize(
+    ("timing", "kills", "trials"),
+    [
+        ("generational", 3, 18),
+        pytest.param("generational", 20, 120, marks=pytest.mark.long),
+        pytest.param("asynchronous", 20, 120, marks=[pytest.mark.long]),
+    ],
+)
+@pytest.mark.timeout(3600)
+def test_a_killed_study_goes_on(configured: Any, tmp_path: Path, timing: str, kills: int, trials: int) -> None:
+    config = configured(
+        runtime={"cpus_per_worker": 0.5, "use_gpu": False},
+        trial={"kind": "quick", "seconds": 0.2, "spread": 0.1},
+        searcher={"kind": "cmaes", "timing": timing, "population": 6, "seed": 3},
+        slots=3,
+        budget={"trials": trials},
+    )
+    study = killed_and_gone_on(Drivers(config, tmp_path), kills)
+    (as_undisturbed if timing == "generational" else as_logged)(study)
+    assert any(told.attempts > 1 for told in study.told), "no trial was killed: the kills came at no bad moment"
+    assert not study.store.exists("ray")
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_it_converges_though_a_third_of_the_trials_go_wrong(configured: Any, tmp_path: Path) -> None:
+    config = configured(
+        runtime={"cpus_per_worker": 0.5, "use_gpu": False},
+        trial={"kind": "quick", "trouble": 0.3},
+        slots=4,
+        timeout_s=1.0,
+        budget={"trials": 70},
+    )
+    drivers = Drivers(config, tmp_path)
+    printed = drivers.finish()
+    study = Study(Store(config.storage.root), drivers.config, Policy())
+    outcomes = Counter(told.outcome for told in study.told)
+    errors = {one.error.split(":")[0] for known in study.past.attempts.values() for one in known if one.how == "failed"}
+    assert outcomes["failed"] >= 7 and outcomes["done"] >= 35, outcomes
+    assert "RuntimeError" in errors and any("timeout_s" in error for error in errors), errors
+    assert any(one.how == "lost" for known in study.past.attempts.values() for one in known), "no process was lost"
+    assert study.best is not None and study.best.value < 1e-3
+    assert f"quick x={study.best.values['x']!r}" in printed and "lost with its process" in printed
+    assert printed.count("best loss=") >= 70
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_what_is_worse_is_stopped_early(configured: Any, tmp_path: Path) -> None:
+    config = configured(
+        runtime={"cpus_per_worker": 1, "use_gpu": False},
+        trial={"kind": "quick", "seconds": 0.3, "steps": 9},
+        scheduler={"kind": "asha", "grace": 1, "reduction": 3},
+        searcher={"kind": "random"},
+        slots=2,
+        budget={"trials": 12},
+    )
+    drivers = Drivers(config, tmp_path)
+    drivers.finish()
+    study = Study(Store(config.storage.root), drivers.config, Policy())
+    outcomes = Counter(told.outcome for told in study.told)
+    assert outcomes["pruned"] >= 3 and outcomes["done"] >= 1 and sum(outcomes.values()) == 12
+    for told in study.told:
+        assert trial.attempts(study.store, told.number)[-1].how == told.outcome
+        assert told.value is not None and (told.outcome == "done") == (told.number in finished(config))
