@@ -51,7 +51,7 @@ CONTEXT_TOKENS, ROWS = 448, 1000
 FIT: dict[str, Any] = {
     "model": {"compute_dtype": "float32"},
     "held_out": {"max_rows": 24},
-    "shots": 40,
+    "shots": 24,
     "passes": {"micro_tokens": 1024, "candidates_per_pass": 2},
 }
 GRADIENT = {"kind": "gradient", "learning_rate": 0.3, "size": 8, "epochs": 3}
@@ -59,7 +59,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "single": {"method": {"kind": "single"}},
     "average": {"method": {"kind": "average"}},
     "normal": {"method": GRADIENT},
-    "few-shot": {"split": "train", "shots": 32, "method": {"kind": "cmaes", "generations": 6, "population": 8}},
+    "few-shot": {"split": "train", "shots": 32, "method": {"kind": "cmaes", "generations": 4, "population": 8}},
 }
 
 
@@ -137,7 +137,7 @@ def orders(names: Sequence[str], count: int) -> dict[str, dict[str, Any]]:
     for number in range(count):
         order = random.Random(number).sample(list(names), len(names))
         found |= {f"k{size}-{number}": {"experts": order[:size]} for size in SIZES}
-    fit = {"split": "train", "shots": 16, "method": GRADIENT}
+    fit = {"split": "train", "shots": 12, "method": GRADIENT}
     return {name: {**variant, **fit} for name, variant in (found | {"k12-0": {}}).items()}
 
 
