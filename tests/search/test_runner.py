@@ -53,16 +53,12 @@ def test_without_a_scheduler_it_says_only_how_it_ended(configured: Any) -> None:
 
 
 def test_a_trial_that_takes_too_long_has_failed(configured: Any) -> None:
-    run, study = made(configured(trial={"kind": "quick", "trouble": 1.0}), timeout_s=0.3, stepwise=False)
-    for number in range(200):
-        x = number / 200
-        run.begin(order(x))
-        end = run.step()
-        if "timeout_s" in end["why"]:
-            break
-    assert end["how"] == "failed" and trial.attempts(study, f"x{x}")[-1].how == "failed"
-    run.begin(order(0.9999))
-    run.stop()
+    hangs = configured(trial={"kind": "quick", "trouble": 1.0, "troubles": ["timeout"]})
+    run, study = made(hangs, timeout_s=0.3, stepwise=False)
+    run.begin(order(0.5))
+    end = run.step()
+    assert end["how"] == "failed" and "timeout_s=0.3" in end["why"]
+    assert trial.attempts(study, "x0.5")[-1].how == "failed" and not run.working
 
 
 def test_a_trial_that_waits_gives_up_where_the_study_has_ended_it(
