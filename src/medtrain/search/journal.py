@@ -99,6 +99,11 @@ class Recorded:
         self.search.add(values, outcome, value)
         self._write({"event": "add", "values": values, "outcome": outcome, "value": _finite(value)})
 
+    @property
+    def out(self) -> tuple[Suggestion, ...]:
+        """Suggestions that have no outcome yet, as they were handed out."""
+        return tuple(self._handed[made.id] for made in self.search.out)
+
     def replay(self, events: Iterable[Event]) -> None:
         """Do again what a journal says, on a search that has done nothing yet; nothing is written but a first event.
 

@@ -237,7 +237,7 @@ class Space:
             if isinstance(parameter, Fixed):
                 continue
             try:
-                found += _coordinates(parameter, given.get(name, _look_up(base, name)))
+                found += _coordinates(parameter, given.get(name, look_up(base, name)))
             except ValueError as error:
                 if name in given:
                     raise ConfigError(f"search start: {name}={given[name]!r} {error}; change it") from None
@@ -261,7 +261,8 @@ def _coordinates(parameter: Range | Choices, value: Any) -> list[float]:
     return [0.75 if number == chosen else 0.25 for number in range(len(parameter.choices))]
 
 
-def _look_up(content: Any, name: str) -> Any:
+def look_up(content: Any, name: str) -> Any:
+    """What stands at a dotted name, list items by number; None if nothing does."""
     for key in name.split("."):
         if isinstance(content, Mapping) and key in content:
             content = content[key]

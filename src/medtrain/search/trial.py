@@ -1,0 +1,224 @@
+"""A trial as an artifact: what is to be run, its attempts, its numbers; a finished one is read back.
+
+studies/<study>/trials/<number>/
+    identity.json        what it is made from; `number` is the beginning of its fingerprint
+    trial.json           its setting and overrides
+    attempts/0001.json   {number, began, seen, ended, node, how, error}, times in seconds since 1970
+    files/               what the trial itself keeps, checkpoints for one
+    manifest.json        its numbers: it is finished
+"""
+
+import contextlib
+import json
+import math
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+from medtrain import artifacts
+from medtrain.artifacts import MANIFEST, Artifact, Build, Identity, Policy
+from medtrain.config import Config, parse
+from medtrain.search.trials import Report, Stopped, Trials
+from medtrain.storage import Store
+
+KIND, FILES, ATTEMPTS, ABOUT = "trials", "files", "attempts", "trial.json"
+BEAT_S = 15.0
+"""How often a running attempt says that it lives."""
+How = Literal["running", "done", "failed", "pruned", "lost", "killed"]
+"""`lost` with its process or node; `killed` with the whole study, of which nobody was left to say so."""
+
+
+class Order(Config):
+    """A trial that is to be run, as it is sent to a process."""
+
+    number: str
+    """Its folder's name, the beginning of its fingerprint."""
+    identity: dict[str, Any]
+    """What it is made from."""
+    values: dict[str, Any]
+    """Its setting, by dotted name."""
+    repeat: int = 0
+    """How often the setting was tried before."""
+    overrides: tuple[str, ...]
+    """All of its overrides."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One time that a trial ran; times in seconds since 1970, `ended` null while nobody has said so."""
+
+    number: int
+    began: float
+    seen: float
+    ended: float | None = None
+    node: str = ""
+    how: How = "running"
+    error: str = ""
+
+    @property
+    def until(self) -> float:
+        """When it ended, or was last seen."""
+        return self.seen if self.ended is None else self.ended
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How an attempt ended; `facts` are the manifest's where it is done."""
+
+    how: How
+    facts: dict[str, Any] = field(default_factory=dict)
+    error: str = ""
+
+
+def run(trials: Trials, study: Store, order: Order, node: str, report: Report) -> Ending:
+    """Run a trial once, go on with it, or read it back where it is finished; what it raises becomes its ending.
+
+    Args:
+        trials: who runs it.
+        study: the study's folder.
+        order: the trial.
+        node: where this is, for the record.
+        report: takes numbers on the way, and says when to stop.
+    """
+    build = artifacts.begin(study, KIND, order.number, Identity(**order.identity), Policy())
+    if isinstance(build, Artifact):
+        return Ending("done", build.facts)
+    build.store.write(ABOUT, _json(order.model_dump(mode="json", exclude={"identity"})))
+    attempt = _claim(study, order.number, node)
+    ending = Ending("done")
+    result: dict[str, Any] = {}
+    with _beating(study, order.number, attempt):
+        try:
+            result = _json_values(trials.run(build.store.sub(FILES), list(order.overrides), report))
+        except Stopped as stop:
+            ending = Ending(stop.how, error=stop.why)
+        except Exception as error:
+            ending = Ending("failed", error=f"{type(error).__name__}: {error}")
+    if not end(study, order.number, ending.how, ending.error):
+        return Ending("lost", error="another attempt has taken its place")
+    return replace(ending, facts=_finish(build, study, order, result)) if ending.how == "done" else ending
+
+
+def end(study: Store, number: str, how: How, error: str = "") -> bool:
+    """Write how the newest attempt ended, unless it has ended already; whether that was so."""
+    known = attempts(study, number)
+    if not known or known[-1].how != "running":
+        return False
+    now = time.time()
+    _put(study, number, replace(known[-1], how=how, error=error, ended=now, seen=now))
+    return True
+
+
+def attempts(study: Store, number: str) -> list[Attempt]:
+    """A trial's attempts, the first first."""
+    store = study.sub(f"{KIND}/{number}/{ATTEMPTS}")
+    read = (_parsed(store.read(path)) for path in store.files())
+    return sorted((Attempt(**content) for content in read if content), key=lambda attempt: attempt.number)
+
+
+def about(study: Store, number: str) -> Order | None:
+    """A trial as it was handed out; None if it never began."""
+    path = f"{KIND}/{number}/{ABOUT}"
+    found = _parsed(study.read(path)) if study.exists(path) else None
+    return None if found is None else parse(Order, {**found, "identity": {}})
+
+
+def seconds(ran: list[Attempt]) -> float:
+    """How long attempts took together."""
+    return sum(attempt.until - attempt.began for attempt in ran)
+
+
+def facts(study: Store, number: str) -> dict[str, Any] | None:
+    """What a finished trial's manifest says; None while it is unfinished."""
+    manifest = _manifest(study, number)
+    return None if manifest is None else dict(manifest["facts"])
+
+
+def prune(study: Store, number: str) -> None:
+    """Delete what a trial kept; its numbers stay."""
+    store, manifest = study.sub(f"{KIND}/{number}"), _manifest(study, number)
+    if manifest is not None:
+        manifest["files"] = {p: size for p, size in manifest["files"].items() if not p.startswith(f"{FILES}/")}
+        store.write(MANIFEST, _json(manifest))  # first: a manifest never speaks of files that are gone
+    store.delete(FILES)
+
+
+def _claim(study: Store, number: str, node: str) -> int:
+    """Begin a new attempt; one that nobody ended was killed when it was last seen."""
+    known = attempts(study, number)
+    for attempt in known:
+        if attempt.how == "running":
+            _put(study, number, replace(attempt, how="killed", ended=attempt.seen))
+    now = time.time()
+    made = Attempt(number=known[-1].number + 1 if known else 1, began=now, seen=now, node=node)
+    _put(study, number, made)
+    return made.number
+
+
+@contextlib.contextmanager
+def _beating(study: Store, number: str, attempt: int) -> Iterator[None]:
+    """Say every now and then that the attempt lives, as long as it counts."""
+    over = threading.Event()
+
+    def beat() -> None:
+        while not over.wait(BEAT_S):
+            newest = attempts(study, number)[-1]
+            if newest.number != attempt or newest.how != "running":
+                return
+            _put(study, number, replace(newest, seen=time.time()))
+
+    thread = threading.Thread(target=beat, name=f"trial {number} lives", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _finish(build: Build, study: Store, order: Order, result: dict[str, Any]) -> dict[str, Any]:
+    beside = {name: result[name] for name in ("device", "checkpoint_s") if name in result}
+    metrics = {name: value for name, value in result.items() if name not in beside}
+    ran = attempts(study, order.number)
+    tried = {"values": order.values, "repeat": order.repeat, "attempts": len(ran), "node": ran[-1].node}
+    return build.finish({**tried, "metrics": metrics, "seconds": seconds(ran), **beside}).facts
+
+
+def _json_values(value: Any) -> Any:
+    """What JSON has of it: NaN and infinities become null.
+
+    Raises:
+        TypeError: it holds something else than numbers, words, lists and mappings.
+    """
+    if isinstance(value, dict):
+        return {str(name): _json_values(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_json_values(item) for item in value]
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    raise TypeError(f"a trial's result holds a {type(value).__name__}; return numbers, words, lists and mappings")
+
+
+def _manifest(study: Store, number: str) -> dict[str, Any] | None:
+    path = f"{KIND}/{number}/{MANIFEST}"
+    return _parsed(study.read(path)) if study.exists(path) else None
+
+
+def _put(study: Store, number: str, attempt: Attempt) -> None:
+    study.write(f"{KIND}/{number}/{ATTEMPTS}/{attempt.number:04d}.json", _json(asdict(attempt)))
+
+
+def _json(content: dict[str, Any]) -> bytes:
+    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False).encode("utf-8")
+
+
+def _parsed(content: bytes) -> dict[str, Any] | None:
+    try:
+        found = json.loads(content)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None

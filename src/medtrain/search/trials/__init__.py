@@ -1,0 +1,133 @@
+"""What a study tries: one file for each kind of trial, named by `trial.kind`.
+
+A plug-in has `Config`, a `TrialConfig`, and
+
+* `base(config, root)`: the config that a trial's overrides override, as JSON values;
+* `identity(config, root, overrides)`: what such a trial is made from; two trials of one identity are one trial;
+* `command(config, overrides)`: such a trial as a command line;
+* `Trials(config, root, cpus, gpu)`: a process that runs trials one after another and may keep things in memory
+  between them. `run(folder, overrides, report)` runs one, or goes on with it from what lies in `folder`, which is its
+  own, and returns its numbers by name, the study's metric among them; `device` (text) and `checkpoint_s` (what a
+  checkpoint costs, seconds) may stand beside them. It calls `report(step, numbers)` as often as it likes, without
+  numbers to ask only whether to go on, and lets `Stopped` through once it has cleaned up.
+
+A plug-in may have, too,
+
+* `named(config, root, study, number)`: overrides that are no part of the identity, such as an artifact's name;
+* `takes(config, root)`: what a trial reserves of the cluster by itself, outside of its process, by Ray's names;
+* `prune(config, root, overrides)`: delete what lies outside of `folder` of a trial that is not among the best.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, Protocol
+
+from medtrain import plugins
+from medtrain.artifacts import Identity
+from medtrain.config import Config, parse
+from medtrain.storage import Store
+
+Report = Callable[[int, dict[str, float]], None]
+"""Numbers of a step, counted from 1, on the way; it raises `Stopped`."""
+
+
+class Stopped(Exception):
+    """The trial is to end here.
+
+    Args:
+        how: `pruned` for others' sake, `failed` because it took too long, `lost` because the study leaves this process.
+        why: more of it, for people.
+    """
+
+    def __init__(self, how: Literal["pruned", "failed", "lost"], why: str = ""):
+        super().__init__(f"{how}: {why}")
+        self.how, self.why = how, why
+
+
+class TrialConfig(Config):
+    """What every kind of trial has."""
+
+    kind: str
+    """The plug-in's name."""
+    seed: str | None = None
+    """The dotted name of the base config's seed, to which a setting that is tried again adds the number of its earlier
+    tries; null where trials have no noise."""
+
+
+class Trials(Protocol):
+    """A process that runs trials one after another."""
+
+    def run(self, folder: Store, overrides: list[str], report: Report) -> dict[str, Any]:
+        """One trial's numbers.
+
+        Raises:
+            Stopped: as `report` did.
+            Exception: the trial has failed.
+        """
+
+
+def validate(trial: Mapping[str, Any]) -> TrialConfig:
+    """The trial's own config, by its `kind`.
+
+    Raises:
+        ConfigError: there is no such kind, or a setting is wrong.
+    """
+    kind: type[TrialConfig] = _module(str(trial.get("kind", ""))).Config
+    return parse(kind, dict(trial))
+
+
+def make(config: TrialConfig, root: Store, cpus: float, gpu: bool) -> Trials:
+    """A process's trials.
+
+    Args:
+        config: by its `kind`.
+        root: where artifacts lie.
+        cpus: cores of this process.
+        gpu: whether it has one.
+    """
+    made: Trials = _module(config.kind).Trials(config, root, cpus, gpu)
+    return made
+
+
+def base(config: TrialConfig, root: Store) -> dict[str, Any]:
+    """The config that overrides override, as JSON values."""
+    found: dict[str, Any] = _module(config.kind).base(config, root)
+    return found
+
+
+def identity(config: TrialConfig, root: Store, overrides: Sequence[str]) -> Identity:
+    """What a trial is made from.
+
+    Raises:
+        ConfigError: the overrides make no config.
+        MissingArtifact: an input does not exist.
+    """
+    found: Identity = _module(config.kind).identity(config, root, list(overrides))
+    return found
+
+
+def command(config: TrialConfig, overrides: Sequence[str]) -> str:
+    """A trial as a command line, to be run where the project lies."""
+    return str(_module(config.kind).command(config, list(overrides)))
+
+
+def named(config: TrialConfig, root: Store, study: str, number: str) -> list[str]:
+    """Overrides that are no part of a trial's identity; `number` is its fingerprint's beginning."""
+    own = getattr(_module(config.kind), "named", None)
+    return list(own(config, root, study, number)) if own else []
+
+
+def takes(config: TrialConfig, root: Store) -> dict[str, float]:
+    """What a trial reserves of the cluster outside of its own process; empty where it works in it."""
+    own = getattr(_module(config.kind), "takes", None)
+    return dict(own(config, root)) if own else {}
+
+
+def prune(config: TrialConfig, root: Store, overrides: Sequence[str]) -> None:
+    """Delete what a trial that is not among the best has left outside of its folder."""
+    own = getattr(_module(config.kind), "prune", None)
+    if own:
+        own(config, root, list(overrides))
+
+
+def _module(kind: str) -> Any:
+    return plugins.load("search", "trials", kind)
