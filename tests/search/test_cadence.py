@@ -45,10 +45,12 @@ def test_the_exact_optimum(checkpoint_s: float, per_hour: float) -> None:
     low, high = 0.0, between
     for _ in range(200):
         middle = (low + high) / 2
-        low, high = (middle, high) if (1 - middle / between) * math.exp((middle + checkpoint_s) / between) > 1 else (low, middle)
+        is_short = (1 - middle / between) * math.exp((middle + checkpoint_s) / between) > 1
+        low, high = (middle, high) if is_short else (low, middle)
     assert cadence.daly(checkpoint_s, per_hour) == pytest.approx(low, rel=0.01)
     least = cadence.overhead(low, checkpoint_s, per_hour)
-    assert least - 1e-12 <= cadence.overhead(cadence.daly(checkpoint_s, per_hour), checkpoint_s, per_hour) <= 1.001 * least + 1e-12
+    found = cadence.overhead(cadence.daly(checkpoint_s, per_hour), checkpoint_s, per_hour)
+    assert least - 1e-12 <= found <= 1.001 * least + 1e-12
     if checkpoint_s * per_hour < 1:  # where a checkpoint is short
         assert cadence.young(checkpoint_s, per_hour) == pytest.approx(low, rel=0.03)
 

@@ -33,10 +33,10 @@ def tried(decides: str, sign: float, count: int = 60) -> list[tuple[Values, floa
 @pytest.mark.parametrize("decides", ["rate", "rank", "kind"])
 def test_what_decides_comes_first(decides: str) -> None:
     low = importance(SPACE, tried(decides, 1.0), "min")
-    assert [name for name, _ in low][0] == decides and low[0][1] > 0.5
+    assert low[0][0] == decides and low[0][1] > 1.3 * low[1][1]
     assert {name for name, _ in low} == {"rate", "rank", "kind"}
     assert sum(share for _, share in low) == pytest.approx(1)
-    assert importance(SPACE, tried(decides, -1.0), "max") == pytest.approx(low)
+    assert dict(importance(SPACE, tried(decides, -1.0), "max")) == pytest.approx(dict(low))
     assert importance(SPACE, tried(decides, 1.0), "max")[0][1] != pytest.approx(low[0][1])
 
 

@@ -98,7 +98,8 @@ def test_the_history_s_line_is_the_best_so_far() -> None:
 
 
 def test_parallel_lines_pass_each_axis_where_their_value_is_and_the_best_is_on_top() -> None:
-    picture = ElementTree.fromstring(pictures.parallel(SPACE, marks([3.0, 1.0, 2.0, None]), "min", "loss"))
+    tried = [*marks([3.0, 1.0, 2.0, None]), *marks([0.1], counts=False)]
+    picture = ElementTree.fromstring(pictures.parallel(SPACE, tried, "min", "loss"))
     lines = picture.findall("polyline")
     assert [line[0].text for line in lines] == ["trial 0: loss 3", "trial 2: loss 2", "trial 1: loss 1"]
     assert [line.get("stroke") for line in lines] == [BLUE, BLUE, RED]

@@ -48,7 +48,7 @@ def axis(name: str, parameter: Parameter) -> Axis:
 
 
 def shown(values: Sequence[float], mode: str) -> tuple[float, float]:
-    """The lowest and highest value of a picture: all of them, but for what is so bad that the others would be a line."""
+    """The lowest and highest value of a picture: of all but those so bad that the others would be a line."""
     sign = 1.0 if mode == "min" else -1.0
     ranked = sorted(sign * value for value in values)
     best, middle = ranked[0], ranked[len(ranked) // 2]
@@ -83,9 +83,9 @@ def history(marks: Sequence[Mark], mode: str, metric: str, width: int = 1040, he
 
 
 def parallel(space: Space, marks: Sequence[Mark], mode: str, metric: str, height: int = 300) -> Markup:
-    """A line for each trial with a value, over its parameters to its value; the better, the darker; the best is red."""
-    axes = [axis(name, parameter) for name, parameter in space.parameters.items() if isinstance(parameter, Range | Choices)]
-    drawn = [(mark, mark.value) for mark in marks if mark.value is not None]
+    """A line for each trial that counts, over its parameters to its value: the better, the darker; the best red."""
+    axes = [axis(name, one) for name, one in space.parameters.items() if isinstance(one, Range | Choices)]
+    drawn = [(mark, mark.value) for mark in marks if mark.counts and mark.value is not None]
     if not drawn:
         return Markup("")
     low, high = shown([value for _, value in drawn], mode)
@@ -133,7 +133,8 @@ def plane(space: Space, names: tuple[str, str], shape: Sequence[Ellipse], marks:
     for mark in marks:
         x, y = frame.at_x(across.at(mark.values[names[0]])), frame.at_y(up.at(mark.values[names[1]]))
         colour = GREY if mark.counts else RED
-        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.2" fill="{colour}"><title>trial {mark.id}</title></circle>')
+        title = f"<title>trial {mark.id}</title>"
+        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.2" fill="{colour}">{title}</circle>')
     chosen = picked(shape)
     for number, ellipse in enumerate(chosen, 1):
         ring = " ".join(f"{frame.at_x(x):.1f},{frame.at_y(y):.1f}" for x, y in outline(ellipse, (places[0], places[1])))

@@ -1,8 +1,8 @@
 """A study as one HTML page: its winner, how it was found, which parameters count, what it cost, what it lost."""
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from statistics import median
 from typing import Any
@@ -18,9 +18,10 @@ from medtrain.search.history import Ellipse
 from medtrain.search.importance import importance, is_installed
 from medtrain.search.pictures import Mark
 from medtrain.search.searcher import Best
-from medtrain.search.settings import StudyConfig
-from medtrain.search.space import Fixed, Range, Space, Values, assignments
-from medtrain.search.study import Told
+from medtrain.search.settings import StudyConfig, StudySettings
+from medtrain.search.space import Fixed, Range, Space, assignments
+from medtrain.search.told import Told
+from medtrain.search.trial import Attempt
 from medtrain.storage import Store
 
 REPORT = "report.html"
@@ -89,23 +90,11 @@ def build(
     Returns:
         The page's path.
     """
-    given, root = config.study, Store(config.storage.root)
-    command = trials.command(given.trying, assignments(best.values)) if best else ""
-    attempts = [one for number in study.folders(trial.KIND) for one in trial.attempts(study, number)]
-    facts = {number: trial.facts(study, number) for number in study.folders(trial.KIND)}
-    finished = {number: found for number, found in facts.items() if found is not None}
-    spent = Spent(
-        told=len(told),
-        slot_s=sum(one.until - one.began for one in attempts),
-        lost_s=sum(one.until - one.began for one in attempts if one.how in ("lost", "killed")),
-        hours=cost.union_s((one.began, one.until) for one in attempts) / 3600,
-    )
-    spent = replace(spent, open_s=max(0.0, spent.slot_s - sum(one.seconds for one in told)))
-    limits = Limits(given.budget.trials, given.budget.hours, given.budget.cost)
-    price = given.price.per_slot_hour
-    costs = [float(found["checkpoint_s"]) for found in finished.values() if found.get("checkpoint_s")]
-    lost = sum(one.how == "lost" for one in attempts)
-    winner = [number for number, found in finished.items() if best and found["values"] == best.values]
+    given = config.study
+    attempts = {number: trial.attempts(study, number) for number in study.folders(trial.KIND)}
+    won = next((one.number for one in told if best and one.number and one.values == best.values), "")
+    order = trial.about(study, won) if won else None
+    overrides = order.overrides if order else assignments(best.values) if best else ()
     material = Material(
         name=given.name,
         settings={f"studies/{given.name}": given.model_dump(mode="json")},
@@ -117,14 +106,39 @@ def build(
         told=sorted(told, key=lambda one: one.order),
         shape=shape,
         best=best,
-        command=command,
+        command=trials.command(given.trying, overrides) if overrides else "",
         verdict=verdict,
-        bill=Bill(spent, cost.forecast(spent, limits, given.slots, price), price, given.price.currency),
-        cadence=cadence.observed(median(costs), lost, spent.slot_s) if costs else None,
-        artifacts=[artifacts.locate(study, trial.KIND, number) for number in winner[:1]],
+        bill=bill(given, told, attempts),
+        cadence=rhythm(study, attempts),
+        artifacts=[artifacts.locate(study, trial.KIND, won)] if won and trial.facts(study, won) else [],
     )
     study.write(REPORT, page(material).encode())
     return f"{study.root}/{REPORT}"
+
+
+def bill(given: StudySettings, told: Sequence[Told], attempts: Mapping[str, list[Attempt]]) -> Bill:
+    """What a study took, by the attempts at its trials, and will take."""
+    every = [one for ran in attempts.values() for one in ran]
+    ended = {one.number for one in told}
+    spent = Spent(
+        told=len(told),
+        slot_s=trial.seconds(every),
+        open_s=sum(trial.seconds(ran) for number, ran in attempts.items() if number not in ended),
+        lost_s=trial.seconds([one for one in every if one.how in ("lost", "killed")]),
+        hours=cost.union_s((one.began, one.until) for one in every) / 3600,
+    )
+    limits = Limits(given.budget.trials, given.budget.hours, given.budget.cost)
+    price = given.price.per_slot_hour
+    return Bill(spent, cost.forecast(spent, limits, given.slots, price), price, given.price.currency)
+
+
+def rhythm(study: Store, attempts: Mapping[str, list[Attempt]]) -> Cadence | None:
+    """How often checkpoints are due; None before a trial has said what one takes."""
+    facts = [trial.facts(study, number) or {} for number in attempts]
+    costs = [float(found["checkpoint_s"]) for found in facts if found.get("checkpoint_s")]
+    every = [one for ran in attempts.values() for one in ran]
+    lost = sum(one.how == "lost" for one in every)
+    return cadence.observed(median(costs), lost, trial.seconds(every)) if costs else None
 
 
 def page(material: Material) -> str:

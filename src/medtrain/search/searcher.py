@@ -149,7 +149,7 @@ class Searcher(ABC):
 
     @property
     def shape(self) -> tuple[Array, Array] | None:
-        """Mean, (d,), and covariance, (d, d), of what is suggested, in the space's coordinates; None where it has none."""
+        """Mean, (d,), and covariance, (d, d), of what is suggested, in the space's coordinates; None without one."""
         return None
 
     @property
