@@ -92,6 +92,10 @@ def test_the_history_s_line_is_the_best_so_far() -> None:
         titles = [path[0].text for path in picture.findall("path")]
         assert titles == ["trial 2: no value", f"trial 5: {sign * 1e9:.6g}"]
         assert math.dist((0, line[0][1]), (0, line[2][1])) > 40
+    # The scale is that of the trials that count.
+    both = [*marks([1.0, 1.1, 1.2]), *marks([0.0], counts=False)]
+    beyond = ElementTree.fromstring(pictures.history(both, "min", "loss")).findall("path")
+    assert [(path[0].text, path.get("fill")) for path in beyond] == [("trial 0: 0", RED)]
     pruned = ElementTree.fromstring(pictures.history(marks([1.0, 2.0], counts=False), "min", "loss"))
     assert {dot.get("fill") for dot in pruned.findall("circle")} == {RED}
     assert pictures.history(marks([None, None]), "min", "loss") == ""

@@ -120,7 +120,7 @@ def test_every_picture_is_whole_and_stands_alone() -> None:
 
 def test_cost_and_cadence_are_the_numbers_that_were_given() -> None:
     said, given = text(report.page(material())), material()
-    assert "so far 2.0 h 1.00 EUR" in said and "of it, attempts that were lost or killed 10.0 min 0.08 EUR" in said
+    assert "so far 2.0 h 1.00 EUR" in said and "of it, attempts that were lost or killed 10 min 0.08 EUR" in said
     forecast, known = given.bill.forecast, given.cadence
     assert forecast is not None and known is not None
     assert f"to finish {report.span(forecast.slot_s)} {given.bill.price(forecast.slot_s)}" in said
@@ -161,7 +161,7 @@ def test_one_range_is_shown_over_updates_and_five_in_six_planes() -> None:
     assert report.ellipses(many, [], [], []) == []
 
 
-@pytest.mark.parametrize(("seconds", "said"), [(0.25, "0.25 s"), (89.0, "89 s"), (600.0, "10.0 min"), (9e3, "2.5 h")])
+@pytest.mark.parametrize(("seconds", "said"), [(0.25, "0.25 s"), (89.0, "89 s"), (600.0, "10 min"), (9e3, "2.5 h")])
 def test_times_are_for_people(seconds: float, said: str) -> None:
     assert report.span(seconds) == said
 

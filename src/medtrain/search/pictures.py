@@ -59,10 +59,10 @@ def shown(values: Sequence[float], mode: str) -> tuple[float, float]:
 
 def history(marks: Sequence[Mark], mode: str, metric: str, width: int = 1040, height: int = 260) -> Markup:
     """Each trial's value in the order of their ends, and the best so far; trials without one are ticks at the floor."""
-    values = [mark.value for mark in marks if mark.value is not None]
+    values = [(mark.counts, mark.value) for mark in marks if mark.value is not None]
     if not values:
         return Markup("")
-    low, high = shown(values, mode)
+    low, high = shown([value for counts, value in values if counts] or [value for _, value in values], mode)
     lines = ticks(low, high)
     frame = Frame(width, height, (1.0, float(max(2, len(marks)))), (lines[0], lines[-1]), left=62)
     parts, stair, best = frame.grid(lines), list[str](), math.inf
@@ -116,7 +116,7 @@ def plane(space: Space, names: tuple[str, str], shape: Sequence[Ellipse], marks:
     """Two ranges against each other: trials, and one deviation of the search around its mean, from pale to dark."""
     across, up = (axis(name, space.parameters[name]) for name in names)
     places = [_place(space, name) for name in names]
-    frame = Frame(430, 330, (0.0, 1.0), (0.0, 1.0), left=70, bottom=46)
+    frame = Frame(430, 330, (0.0, 1.0), (0.0, 1.0), left=70, top=20, bottom=46)
     left, top, right, floor = frame.left, frame.top, frame.width - frame.right, frame.height - frame.bottom
     box = f'x="{left}" y="{top}" width="{right - left}" height="{floor - top}"'
     parts = [f'<rect {box} fill="none" class="grid"/>']
@@ -189,10 +189,10 @@ def _dot(mark: Mark, x: float, frame: Frame) -> str:
     if mark.value is None:
         return f'<path d="M{x:.1f} {floor}v-7" stroke="{RED}" stroke-width="2">{title}</path>'
     low, high = frame.y
+    colour = GREY if mark.counts else RED
     if not low <= mark.value <= high:
         way = f"{frame.top + 1} l4 7h-8z" if mark.value > high else f"{floor - 1} l4 -7h-8z"
-        return f'<path d="M{x:.1f} {way}" fill="{GREY}">{title}</path>'
-    colour = GREY if mark.counts else RED
+        return f'<path d="M{x:.1f} {way}" fill="{colour}">{title}</path>'
     return f'<circle cx="{x:.1f}" cy="{frame.at_y(mark.value):.1f}" r="3" fill="{colour}">{title}</circle>'
 
 
@@ -229,4 +229,5 @@ def _last(name: str) -> str:
 
 
 def _text(x: float, y: float, text: str, anchor: str) -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" class="tick" text-anchor="{anchor}">{escape(text)}</text>'
+    edge = 'stroke="#fff" stroke-width="3" paint-order="stroke"'  # to be read across lines
+    return f'<text x="{x:.1f}" y="{y:.1f}" class="tick" text-anchor="{anchor}" {edge}>{escape(text)}</text>'

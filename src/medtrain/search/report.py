@@ -194,7 +194,7 @@ def span(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.3g} s"
     if seconds < 5400:
-        return f"{seconds / 60:.1f} min"
+        return f"{seconds / 60:.3g} min"
     return f"{seconds / 3600:.1f} h"
 
 
