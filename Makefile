@@ -4,11 +4,16 @@ BIN := $(VENV)/bin
 CODE := src tests $(wildcard jobs cluster benchmarks)
 ARGS ?=
 
-.PHONY: demo test test-all lint bench bench-env study-staf env
+.PHONY: demo demo-tune test test-all lint bench bench-env study-staf env
 
 # Trains again each time; `make demo ARGS=--reuse` keeps what is whole.
 demo: env
 	cluster/local.sh jobs/run_pipeline.py $(if $(filter --reuse,$(ARGS)),$(filter-out --reuse,$(ARGS)),--again $(ARGS))
+
+# Experts of the demo, then a search over their router; both keep what is whole. ARGS=--again searches anew.
+demo-tune: env
+	cluster/local.sh jobs/train_experts.py
+	cluster/local.sh tune/run_study.py --config demo $(ARGS)
 
 # Two at a time: much of a test's time is waiting for Ray, and each of the two has a cluster of its own.
 test: env

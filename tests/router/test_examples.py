@@ -38,6 +38,14 @@ def test_gradients_of_micro_batches_sum_to_that_of_all(world: Any) -> None:
     assert made.losses([R[None]])[0][0] == pytest.approx(whole[0], rel=1e-6)
 
 
+def test_losses_by_example_are_the_naive_ones(world: Any, random_weights: Callable[..., torch.Tensor]) -> None:
+    samples, weights = world.rows(*ROWS), random_weights(1, 1, 3)[0]
+    found = Examples(Mixture(world.base(), world.experts, "task"), samples, SHORT).by_example(weights.numpy())
+    for sample, loss in zip(samples, found, strict=True):
+        naive = float(world.naive([sample], {"task": weights[0]}))
+        assert loss / sample.trained_tokens == pytest.approx(naive, rel=1e-6)
+
+
 def test_what_teaches_nothing_or_is_too_long_is_refused(world: Any) -> None:
     mixture, samples = Mixture(world.base(), world.experts, "task"), world.rows(0, 1)
     idle = replace(samples[1], id="idle", trained=((0, 1),))

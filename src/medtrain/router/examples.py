@@ -43,7 +43,8 @@ class Examples:
         if idle or not samples:
             what = f"{idle[0]} has no trained token" if idle else "there is none"
             raise TrainingError(f"examples: {what}; choose rows that have something to learn from")
-        self._batches = [self._batch(group) for group in layout(lengths, self._layout)]
+        self._groups = layout(lengths, self._layout)
+        self._batches = [self._batch(group) for group in self._groups]
 
     def losses(self, groups: Sequence[Array]) -> list[list[float]]:
         """The loss summed over all examples' trained tokens, in nats, of each candidate of each group.
@@ -56,6 +57,16 @@ class Examples:
     def gradients(self, weights: Array, batches: Sequence[Rows]) -> list[tuple[float, Array]]:
         """The summed loss of each micro-batch, in nats, and its gradient in the weights (places, experts)."""
         return [self._gradient(weights, rows) for rows in batches]
+
+    def by_example(self, weights: Array) -> Array:
+        """(examples,): the loss summed over each one's trained tokens, in nats, under weights (places, experts)."""
+        given, found = torch.tensor(weights[None], device=self._device), np.zeros(len(self._samples))
+        with torch.no_grad(), self._mixture.weighted(given):
+            for rows, batch in zip(self._groups, self._batches, strict=True):
+                trained = [len(trained_positions(self._samples[row])) for row in rows]
+                parts = self._module.token_losses(batch).double().cpu().split(trained)
+                found[list(rows)] = [float(part.sum()) for part in parts]
+        return found
 
     def _losses(self, weights: Array) -> list[float]:
         given = torch.tensor(weights, device=self._device)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -51,20 +52,43 @@ def run(root: Store, config: FitConfig, policy: Policy, evaluator: Open) -> Arti
     for note in build.notes:
         print(note)
     objective = objective_of(given, evaluator(config, "fit"))
-    work = methods.work(config.method, objective.gate.shape, len(given.rows["fit"]))
-    states = States(build.store, f"{KIND}/{config.name}", work.steps)
-    told = Given(
-        list(given.facts), objective, config.seed, config.own, state=states.state, save=states.save, log=states.log
-    )
-    fitted = methods.fit(config.method, told)
-    losses: dict[Part, dict[str, float]] = {"fit": judged(given, objective.problem, fitted.weights)}
-    if given.rows["held out"]:
-        problem = Problem(evaluator(config, "held out"), given.rows["held out"], config.passes)
-        losses["held out"] = judged(given, problem, fitted.weights)
-    copy_tokenizer(root, build, config.tokens)
-    facts = write(build, given, fitted, losses)
-    states.close()
+    with closing(States(build.store, f"{KIND}/{config.name}", steps(objective, config))) as states:
+        fitted = find(given, objective, states)
+        losses: dict[Part, dict[str, float]] = {"fit": judged(given, objective.problem, fitted.weights)}
+        if given.rows["held out"]:
+            problem = Problem(evaluator(config, "held out"), given.rows["held out"], config.passes)
+            losses["held out"] = judged(given, problem, fitted.weights)
+        copy_tokenizer(root, build, config.tokens)
+        facts = write(build, given, fitted, losses)
+        states.forget()
     return build.finish(facts)
+
+
+def steps(objective: Objective, config: FitConfig) -> int:
+    """How many steps or generations a fit has at most."""
+    return methods.work(config.method, objective.gate.shape, len(objective.problem.lengths)).steps
+
+
+def find(given: Inputs, objective: Objective, states: States, heed: Callable[[], None] = lambda: None) -> Fitted:
+    """The weights of a fit, or what is left of finding them after its last state.
+
+    Args:
+        given: experts and rows.
+        objective: what weights are fitted to.
+        states: where the fit has come, and where it says so.
+        heed: is called after each step; what it raises ends the fit.
+
+    Raises:
+        TrainingError: losses are no numbers.
+    """
+
+    def log(metrics: dict[str, float], step: int) -> None:
+        states.log(metrics, step)
+        heed()
+
+    config = given.config
+    told = Given(list(given.facts), objective, config.seed, config.own, states.state, states.save, log)
+    return methods.fit(config.method, told)
 
 
 def identity_of(root: Store, config: FitConfig) -> Identity:

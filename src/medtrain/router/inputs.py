@@ -17,6 +17,7 @@ from medtrain.router.mixture import Mixture
 from medtrain.router.settings import FitConfig
 from medtrain.storage import Store
 from medtrain.tokens.shards import Sample, Samples
+from medtrain.train.order import Ints
 
 Part = Literal["fit", "held out"]
 """Which rows of a task: those that weights are fitted to, or those that they are judged on."""
@@ -92,11 +93,15 @@ def read(root: Store, config: FitConfig) -> Inputs:
 def draw(samples: Samples, split: str, count: int | None, seed: int) -> list[Sample]:
     """At most so many rows of a split, by seed, in artifact order; those without a trained token are left out."""
     rows = samples.select(split)
-    rows = rows[samples.trained_tokens[rows] > 0]
-    if count is not None:
-        shuffled = np.random.Generator(np.random.PCG64([seed])).permutation(len(rows))
-        rows = rows[np.sort(shuffled[:count])]
-    return [samples[int(row)] for row in rows]
+    return [samples[int(row)] for row in drawn(rows[samples.trained_tokens[rows] > 0], count, seed)]
+
+
+def drawn(rows: Ints, count: int | None, seed: int) -> Ints:
+    """At most so many of some row numbers, by seed, in their order."""
+    if count is None:
+        return rows
+    shuffled = np.random.Generator(np.random.PCG64([seed])).permutation(len(rows))
+    return rows[np.sort(shuffled[:count])]
 
 
 def mixture_key(inputs: Inputs) -> list[Any]:

@@ -17,9 +17,10 @@ class States:
         store: the artifact's.
         name: what trackers and progress lines call the fit.
         steps: how many steps it has at most.
+        quiet: whether no progress is printed.
     """
 
-    def __init__(self, store: Store, name: str, steps: int):
+    def __init__(self, store: Store, name: str, steps: int, quiet: bool = False):
         self._store = store
         found = [content for number in (0, 1) if (content := self._read(number)) is not None]
         first: dict[str, Any] = {"number": 0, "step": 0, "state": None}
@@ -28,7 +29,7 @@ class States:
         self.state: dict[str, Any] | None = last["state"]
         """What was saved last; None at a fit's beginning."""
         self._tracker = Tracker(Path(store.local(LOG)), self.step, name=name)
-        self._bar = Progress(name, steps, done=self.step, unit="step")
+        self._bar = None if quiet else Progress(name, steps, done=self.step, unit="step")
 
     def save(self, state: dict[str, Any]) -> None:
         """Keep a state, and the last logged step with it."""
@@ -40,12 +41,16 @@ class States:
         """Log a step's numbers; a line is printed when it is time."""
         self.step = step
         self._tracker.log(metrics, step)
-        self._bar.advance(note=", ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
+        if self._bar is not None:
+            self._bar.advance(note=", ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
+
+    def forget(self) -> None:
+        """The states are not needed any more."""
+        self._store.delete(FOLDER)
 
     def close(self) -> None:
-        """End the log; the states are not needed any more."""
+        """End the log."""
         self._tracker.close()
-        self._store.delete(FOLDER)
 
     def _path(self, number: int) -> str:
         return f"{FOLDER}/{number % 2}.json"

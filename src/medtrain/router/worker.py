@@ -7,11 +7,10 @@ import torch
 
 from medtrain import runtime
 from medtrain.config import Config
-from medtrain.router import inputs
 from medtrain.router.examples import Examples
 from medtrain.router.gate import Array
-from medtrain.router.inputs import Inputs, Part
-from medtrain.router.mixture import Mixture
+from medtrain.router.held import Held
+from medtrain.router.inputs import Part
 from medtrain.router.objective import Rows
 from medtrain.router.settings import FitConfig
 from medtrain.storage import Store
@@ -27,7 +26,7 @@ class Task(Config):
 
 
 class Device:
-    """Answers for one task at a time; base and experts stay from task to task where these have the same ones.
+    """Answers for one task at a time; base, experts and rows stay from task to task where these have the same ones.
 
     Args:
         cpus: cores that it has reserved.
@@ -36,10 +35,9 @@ class Device:
 
     def __init__(self, cpus: float, gpu: bool):
         runtime.set_threads(cpus)
-        self._device = torch.device("cuda", 0) if gpu else torch.device("cpu")
+        self._held = Held(torch.device("cuda", 0) if gpu else torch.device("cpu"))
         self._task: Task | None = None
         self._examples: Examples | None = None
-        self._mixture: tuple[list[Any], Mixture] | None = None
 
     def ready(self) -> None:
         """Return as soon as the process is there."""
@@ -55,18 +53,10 @@ class Device:
     def _of(self, content: dict[str, Any]) -> Examples:
         task = Task.model_validate(content)
         if self._examples is None or task != self._task:
-            self._examples = None
-            given = inputs.read(Store(task.root), task.fit)
-            samples, passes = given.rows[task.part], task.fit.passes
-            self._examples, self._task = Examples(self._held(given), samples, passes), task
+            self._examples = None  # what it refers to may have to leave memory
+            given = self._held.inputs(Store(task.root), task.fit)
+            self._examples, self._task = self._held.examples(given, task.part), task
         return self._examples
-
-    def _held(self, given: Inputs) -> Mixture:
-        key = inputs.mixture_key(given)
-        if self._mixture is None or self._mixture[0] != key:
-            self._mixture = None  # the old base leaves memory before the new one enters it
-            self._mixture = key, inputs.mixture(given, self._device)
-        return self._mixture[1]
 
 
 class Here:
