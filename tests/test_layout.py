@@ -39,6 +39,7 @@ TESTED_BY = {
     "router/settings.py": "router/test_fit.py",
     "router/states.py": "router/test_fit.py",
     "router/worker.py": "router/test_launch.py",
+    "search/beginning.py": "search/test_study.py",
     "search/judging.py": "search/trials/test_fit.py",
     "search/searcher.py": "contracts/test_search_searchers.py",
     "search/told.py": "search/test_study.py",

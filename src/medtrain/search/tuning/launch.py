@@ -17,7 +17,7 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianSt
 
 from medtrain import runtime
 from medtrain.errors import TrainingError
-from medtrain.search import trials
+from medtrain.search import judging, trials
 from medtrain.search.launch import TuneSearcher
 from medtrain.search.live import Live
 from medtrain.search.runner import HOW, STEP, RunnerConfig
@@ -133,6 +133,19 @@ def run(study: Study) -> None:
             )
     study.tidy()
     live.close(study)
+
+
+def judge(study: Study) -> str:
+    """What the winner is worth beside the base config, in a process like a trial's; empty where its kind cannot say."""
+    won = judging.winner(study)
+    if won is None:
+        return ""
+    own, _, common = _resources(study)
+    task = ray.remote(judging.judge).options(
+        num_cpus=own.pop("cpu"), num_gpus=own.pop("gpu", 0), resources=own or None, max_retries=3
+    )
+    places, device = (study.root.root, study.store.root), (common.cpus, common.gpu)
+    return str(ray.get(task.remote(study.settings.trial, places, device, won))["line"])
 
 
 def _fit(study: Study, live: Live) -> StudySearcher:
