@@ -33,6 +33,8 @@ def test_steps_come_one_by_one_and_then_the_end(configured: Any) -> None:
     assert found[0]["loss"] == pytest.approx(0.08 + 1)
     run.begin(order(0.25))
     assert run.step()["loss"] == pytest.approx(0.0025 + 0.04 + 1)
+    time.sleep(0.3)
+    assert run.working, "it does not go on before anybody asks for its next step"
     run.stop("pruned", "others")
     assert trial.attempts(study, "x0.25")[-1].how == "pruned" and trial.facts(study, "x0.25") is None
 
