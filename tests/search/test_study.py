@@ -50,7 +50,7 @@ def test_a_study_runs_to_its_budget_and_its_winner_is_a_command(configured: Any)
     assert study.best.value == min(told.value for told in study.told if told.value is not None) < 0.02
     x, y = study.best.values["x"], study.best.values["y"]
     assert study.command(study.best.values) == f"quick x={x!r} y={y!r}"
-    assert [told.order for told in study.told] == list(range(24)) and len(set(told.number for told in study.told)) == 24
+    assert [told.order for told in study.told] == list(range(24)) and len({told.number for told in study.told}) == 24
     assert read(study.store) == study.told
     assert 0 < study.hours() <= study.slot_hours() + 1e-9
 

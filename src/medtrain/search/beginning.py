@@ -46,8 +46,8 @@ def begin(root: Store, settings: StudySettings, policy: Policy) -> Store:
         raise IdentityMismatch(
             f"study {settings.name} under {root.root} is of something else:\n  "
             + "\n  ".join(differences)
-            + "\ngive this one another name, pass --again to begin anew, or, where the code alone differs, --keep-stale "
-            "to go on with the values of the other code"
+            + "\ngive this one another name, pass --again to begin anew, or, where the code alone differs, "
+            "--keep-stale to go on with the values of the other code"
         )
     return store
 

@@ -10,7 +10,6 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -229,4 +228,3 @@ def test_a_study_of_real_training_killed_three_times(given: job.Config, made: St
         time.sleep(0.5)
     assert ray.available_resources()["CPU"] == ray.cluster_resources()["CPU"]
     assert trials.takes(given, made, False) == {"CPU": 1.0}
-

@@ -4,6 +4,7 @@ Ray Tune places the trials' processes and applies the scheduler. What a trial's 
 that a lost process, a lost node and a killed driver are alike: what is finished counts, the rest is handed out again.
 """
 
+import logging
 import math
 import os
 import time
@@ -171,8 +172,11 @@ def _fit(study: Study, live: Live) -> StudySearcher:
             verbose=0,
             callbacks=[Watch(study, live)],
             failure_config=tune.FailureConfig(max_failures=0),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # trials keep their own
         ),
     )
+    # A lost trial is an error to Ray Tune, told with a traceback and again at the end; to us it is a line.
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     try:
         tuner.fit()
     finally:
