@@ -174,6 +174,18 @@ def test_budgets(configured: Any, budget: dict[str, Any], price: dict[str, Any],
     assert len(finish(more).told) == 5, "a greater budget goes on"
 
 
+def test_a_spent_budget_ends_a_study_that_was_killed_with_trials_out(configured: Any) -> None:
+    study = opened(configured())
+    order = study.next()
+    assert order is not None
+    attempt(study, order)
+    study.ended(order.number)
+    assert study.next() is not None
+    again = opened(configured(budget={"trials": None, "hours": 1e-9}))
+    assert again.over == "budget.hours=1e-09" and again.next() is None
+    assert not opened(configured()).over
+
+
 def test_hours_count_what_ran_at_once_only_once(configured: Any) -> None:
     study = opened(configured())
     for number, (began, until) in enumerate([(0.0, 3600.0), (1800.0, 5400.0), (7200.0, 7200.0 + 1800)]):

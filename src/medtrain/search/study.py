@@ -100,7 +100,9 @@ class Study:
     @property
     def over(self) -> str:
         """Why no trial will come any more; empty while one may."""
-        return "" if self.running or self._again else self.enough or self.recorded.search.finished
+        if self.running:
+            return ""
+        return self.enough or ("" if self._again else self.recorded.search.finished)
 
     def next(self) -> Order | None:
         """A trial to run; None if there is none now. One that was run before is told at once.
