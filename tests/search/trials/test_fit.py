@@ -168,11 +168,11 @@ def test_a_study_judges_its_winner(root: Store, trial: Make) -> None:
     changed = assignments(won.values)
     facts = judging.judge(given, places, device, won)
     again = one.judge(study.store.sub("x"), changed, study.store.sub("y"))
-    assert facts == {"winner": won.number, **again} and facts["line"] == judging.line(study.store)
+    assert facts == {"trial": won.number, **again} and facts["line"] == judging.line(study.store)
     study.store.write("verdict.json", json.dumps({**facts, "line": "kept"}).encode())
     assert judging.judge(given, places, device, won)["line"] == "kept"
     other = next(told for told in study.told if told.number != won.number)
-    assert judging.judge(given, places, device, other)["winner"] == other.number
+    assert judging.judge(given, places, device, other)["trial"] == other.number
 
 
 def test_the_same_settings_are_the_same_trial(root: Store, trial: Make) -> None:
