@@ -1,7 +1,7 @@
 # The two commands of a fresh machine are `make demo` and `make test`; both make the environment first.
 VENV := $(or $(MEDTRAIN_VENV),$(CURDIR)/.venv)
 BIN := $(VENV)/bin
-CODE := src tests $(wildcard jobs cluster benchmarks)
+CODE := src tests $(wildcard jobs tune cluster benchmarks)
 ARGS ?=
 
 .PHONY: demo demo-tune test test-all lint bench bench-env study-staf env
@@ -30,7 +30,7 @@ test-all: env
 lint: env
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
-	$(BIN)/mypy src $(wildcard jobs cluster benchmarks)
+	$(BIN)/mypy src $(wildcard jobs tune cluster benchmarks)
 
 bench: env bench-env
 	set -e; for claim in benchmarks/*.py; do $(BIN)/python $$claim $(ARGS); done

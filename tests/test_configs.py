@@ -1,5 +1,6 @@
 """Every YAML in jobs/configs loads with its job's config, and every job has a demo."""
 
+import contextlib
 import importlib.util
 from pathlib import Path
 from types import ModuleType
@@ -8,10 +9,16 @@ import pytest
 
 from medtrain import config
 from medtrain.config import Config
+from medtrain.errors import MissingArtifact
+from medtrain.search import trials
+from medtrain.search.settings import StudyConfig
+from medtrain.search.space import Space, assignments, look_up
+from medtrain.storage import Store
 
 PROJECT = Path(__file__).resolve().parents[1]
 JOBS = sorted((PROJECT / "jobs").glob("*.py"))
 FILES = sorted((PROJECT / "jobs" / "configs").rglob("*.yaml"))
+STUDIES = sorted((PROJECT / "tune").glob("*.yaml"))
 
 
 def load_job(stem: str) -> ModuleType:
@@ -30,7 +37,21 @@ def test_every_yaml_loads(file: Path) -> None:
     assert config.parse(type(loaded), loaded.model_dump(mode="json")) == loaded
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
+@pytest.mark.parametrize("file", STUDIES, ids=lambda path: path.stem)
+def test_every_study_has_a_space_that_goes_with_its_base(file: Path, tmp_path: Path) -> None:
+    study = config.load(StudyConfig, file).study
+    root, space = Store(str(tmp_path)), Space(study.space)
+    assert study.name == file.stem
+    base = trials.base(study.trying, root)
+    for name in space.parameters:
+        assert look_up(base, name) is not None, f"{name} is nothing in the base config"
+    for at in (0.0, 0.5, 1.0):
+        overrides = assignments(space.values([at] * len(space.coordinates)))
+        with contextlib.suppress(MissingArtifact):  # the overrides are read before the inputs are
+            trials.identity(study.trying, root, overrides)
+
+
+@pytest.mark.parametrize("file", [*FILES, *STUDIES], ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_every_yaml_says_what_it_is(file: Path) -> None:
     assert file.read_text(encoding="utf-8").startswith("#")
 

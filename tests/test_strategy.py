@@ -156,3 +156,25 @@ def test_it_stops_where_nothing_moves_any_more() -> None:
 def test_a_search_that_cannot_be_is_refused(given: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         config(**{"start": [0.5, 0.5], **given})
+
+
+def test_its_shape_is_that_of_its_points() -> None:
+    ours = made(config(start=[0.5, 50.0], scales=[1.0, 100.0], sigma=0.05, bounds=[[0.0, 1.0], [0.0, 100.0]]))
+    for _ in range(6):
+        ours.tell([10 * (x - y / 100) ** 2 + (x - 0.5) ** 2 for x, y in ours.ask()])
+    mean, covariance = ours.shape
+    assert covariance[0, 1] ** 2 > 0.2 * covariance[0, 0] * covariance[1, 1]
+    points = np.array([x for _ in range(900) for x in ours.ask()])
+    deviations = np.sqrt(np.diag(covariance))
+    np.testing.assert_allclose(points.mean(axis=0) / deviations, mean / deviations, atol=0.06)
+    scaled = np.outer(deviations, deviations)
+    np.testing.assert_allclose(np.cov(points.T) / scaled, covariance / scaled, atol=0.08)
+
+
+@pytest.mark.parametrize("start", [0.0, 1.0])
+def test_its_shape_at_a_bound_is_no_line(start: float) -> None:
+    ours = made(config(start=[start, 0.5], sigma=0.1, bounds=[[0.0, 1.0]] * 2))
+    mean, covariance = ours.shape
+    points = np.array([x for _ in range(400) for x in ours.ask()])
+    assert mean[0] == pytest.approx(start, abs=0.02)
+    assert np.sqrt(np.diag(covariance)) == pytest.approx(points.std(axis=0), rel=1.0)

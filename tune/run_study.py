@@ -9,7 +9,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 from collections.abc import Sequence
 
 from medtrain import job, runtime
-from medtrain.search import judging, preview
+from medtrain.search import preview, report
+from medtrain.search.history import ellipses
 from medtrain.search.settings import StudyConfig
 from medtrain.search.study import Study
 from medtrain.search.tuning import launch
@@ -19,7 +20,7 @@ Job = StudyConfig
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Try settings until the budget is spent, and print the best as a command line."""
+    """Try settings until the budget is spent; print the best as a command line, and where the report is."""
     call = job.parse(Job, Path(__file__), __doc__ or "", argv, configs=".")
     config, root = call.config, Store(call.config.storage.root)
     if call.dry_run:
@@ -29,9 +30,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     runtime.check_cluster(root)
     study = Study(root, config, call.policy)
     launch.run(study)
-    print(preview.winner(study), flush=True)
-    launch.judge(study)
-    print(judging.line(study.store), flush=True)
+    verdict = launch.judge(study)
+    page = report.build(study.store, config, study.told, ellipses(study.recorded), study.best, verdict)
+    print(preview.winner(study), *([verdict] if verdict else []), f"report: {page}", sep="\n", flush=True)
 
 
 if __name__ == "__main__":

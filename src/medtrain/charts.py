@@ -98,7 +98,7 @@ def bars(found: Sequence[Bar], width: int = 245, height: int = 180) -> Markup:
         parts.append(
             f'<text x="{middle:.1f}" y="{height - 10}" class="name" text-anchor="middle">{escape(label)}</text>'
         )
-    return _svg(width, height, parts)
+    return svg(width, height, parts)
 
 
 def curves(found: Sequence[Curve], x_label: str, width: int = 560, height: int = 250) -> Markup:
@@ -124,7 +124,7 @@ def curves(found: Sequence[Curve], x_label: str, width: int = 560, height: int =
         parts.append(f'<polyline points="{path}" fill="none" stroke="{curve.colour}" {style}/>')
         if curve.dotted:
             parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{curve.colour}"/>' for x, y in points]
-    return _svg(width, height, parts)
+    return svg(width, height, parts)
 
 
 def heat(
@@ -160,7 +160,7 @@ def heat(
             middle = f'x="{left + wide * (number + 0.5):.0f}" y="{y + 17}" text-anchor="middle"'
             parts.append(f'<text {middle} font-size="11" fill="{ink}" pointer-events="none">{value:.2f}</text>')
     room = 4 * max(map(len, columns))  # the last name leans out of its column
-    return _svg(left + wide * len(columns) + room, top + high * len(rows) + 6, parts)
+    return svg(left + wide * len(columns) + room, top + high * len(rows) + 6, parts)
 
 
 def smooth(points: Sequence[tuple[float, float]], window: int) -> tuple[tuple[float, float], ...]:
@@ -172,7 +172,8 @@ def smooth(points: Sequence[tuple[float, float]], window: int) -> tuple[tuple[fl
     return tuple(kept)
 
 
-def _svg(width: int, height: int, parts: Sequence[str]) -> Markup:
+def svg(width: int, height: int, parts: Sequence[str]) -> Markup:
+    """A picture of so many pixels from its parts, which are SVG text."""
     return Markup(
         f'<svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img">{"".join(parts)}</svg>'
     )

@@ -15,7 +15,7 @@ from pydantic import Field, FiniteFloat, model_validator
 from medtrain.config import fingerprint, identity, knob
 from medtrain.errors import IdentityMismatch, TrainingError
 from medtrain.restarts import Kind, Restarts, Run
-from medtrain.strategy import Strategy, StrategyConfig
+from medtrain.strategy import Array, Strategy, StrategyConfig
 
 Values = list[float | None]
 """The values of a generation in the order of its points; None is one that failed for good."""
@@ -111,6 +111,11 @@ class Evolution:
     def mean(self) -> tuple[float, ...]:
         """The centre of the search: what to recommend where values are noisy."""
         return self._strategy.mean
+
+    @property
+    def shape(self) -> tuple[Array, Array]:
+        """Mean, (d,), and covariance, (d, d), of the points that are drawn."""
+        return self._strategy.shape
 
     @property
     def sigma(self) -> float:

@@ -12,6 +12,7 @@ from pydantic import Field, FiniteFloat, model_validator
 from medtrain.config import Config
 
 Vector = tuple[FiniteFloat, ...]
+Array = np.ndarray[Any, np.dtype[np.float64]]
 
 
 class StrategyConfig(Config):
@@ -140,6 +141,22 @@ class Strategy:
         found = np.array(self._es.result.xfavorite, dtype=float)
         found[self._integers] = found[self._integers].round()
         return tuple(found.tolist())
+
+    @property
+    def shape(self) -> tuple[Array, Array]:
+        """Mean, (d,), its integers not rounded, and covariance, (d, d), of what is drawn.
+
+        Near a bound, where pycma bends its coordinates, the covariance is that of the larger one of the two ways that
+        a deviation goes.
+        """
+        es, repair = self._es, self._es.boundary_handler.repair
+        deviations = es.sigma * es.sigma_vec.scaling * np.sqrt(es.sm.variances)
+        mean = np.array(repair(es.mean), dtype=float)
+        ways = np.array([repair(es.mean + deviations) - mean, mean - repair(es.mean - deviations)]) / deviations
+        bent = np.where(np.abs(ways[0]) >= np.abs(ways[1]), ways[0], ways[1])
+        factors = es.sigma * es.sigma_vec.scaling * bent
+        covariance: Array = factors[:, None] * np.array(es.sm.covariance_matrix) * factors
+        return mean, covariance
 
     @contextlib.contextmanager
     def _own_numbers(self) -> Iterator[None]:

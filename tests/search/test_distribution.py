@@ -159,3 +159,15 @@ def test_it_says_when_nothing_moves_any_more() -> None:
     for _ in range(1000):
         flat.learn(flat.draw(), 1.0)
     assert flat.stopped == "" and 1e-4 < flat.sigma < 1e4
+
+
+@pytest.mark.parametrize("outside", [0.8, 1.2, -0.2, 2.2])
+def test_its_shape_is_that_of_its_points_also_beyond_the_mirror(outside: float) -> None:
+    ours = made(dimension=2)
+    ours.mean, ours.sigma, ours.covariance = np.array([outside, 0.4]), 0.05, np.array([[1.0, 0.6], [0.6, 0.5]])
+    ours._decompose()
+    mean, covariance = ours.shape
+    points = np.array([ours.draw().x for _ in range(4000)])
+    np.testing.assert_allclose(points.mean(axis=0), mean, atol=0.004)
+    np.testing.assert_allclose(np.cov(points.T), covariance, atol=2e-4)
+    assert (covariance[0, 1] > 0) == (outside in (0.8, 2.2))

@@ -33,6 +33,8 @@ def test_steps_come_one_by_one_and_then_the_end(configured: Any) -> None:
     assert found[0]["loss"] == pytest.approx(0.08 + 1)
     run.begin(order(0.25))
     assert run.step()["loss"] == pytest.approx(0.0025 + 0.04 + 1)
+    time.sleep(0.3)
+    assert run.working, "it does not go on before anybody asks for its next step"
     run.stop("pruned", "others")
     assert trial.attempts(study, "x0.25")[-1].how == "pruned" and trial.facts(study, "x0.25") is None
 
@@ -53,16 +55,12 @@ def test_without_a_scheduler_it_says_only_how_it_ended(configured: Any) -> None:
 
 
 def test_a_trial_that_takes_too_long_has_failed(configured: Any) -> None:
-    run, study = made(configured(trial={"kind": "quick", "trouble": 1.0}), timeout_s=0.3, stepwise=False)
-    for number in range(200):
-        x = number / 200
-        run.begin(order(x))
-        end = run.step()
-        if "timeout_s" in end["why"]:
-            break
-    assert end["how"] == "failed" and trial.attempts(study, f"x{x}")[-1].how == "failed"
-    run.begin(order(0.9999))
-    run.stop()
+    hangs = configured(trial={"kind": "quick", "trouble": 1.0, "troubles": ["timeout"]})
+    run, study = made(hangs, timeout_s=0.3, stepwise=False)
+    run.begin(order(0.5))
+    end = run.step()
+    assert end["how"] == "failed" and "timeout_s=0.3" in end["why"]
+    assert trial.attempts(study, "x0.5")[-1].how == "failed" and not run.working
 
 
 def test_a_trial_that_waits_gives_up_where_the_study_has_ended_it(

@@ -50,7 +50,7 @@ def test_a_study_runs_to_its_budget_and_its_winner_is_a_command(configured: Any)
     assert study.best.value == min(told.value for told in study.told if told.value is not None) < 0.02
     x, y = study.best.values["x"], study.best.values["y"]
     assert study.command(study.best.values) == f"quick x={x!r} y={y!r}"
-    assert [told.order for told in study.told] == list(range(24)) and len(set(told.number for told in study.told)) == 24
+    assert [told.order for told in study.told] == list(range(24)) and len({told.number for told in study.told}) == 24
     assert read(study.store) == study.told
     assert 0 < study.hours() <= study.slot_hours() + 1e-9
 
@@ -108,14 +108,11 @@ def test_a_lost_trial_comes_again_until_it_was_lost_too_often(configured: Any) -
 
 
 def test_failures_count_once_and_are_read_back_too(configured: Any) -> None:
-    config = configured(trial={"kind": "quick", "trouble": 1.0}, searcher={"kind": "random"}, budget={"trials": 12})
+    broken = {"kind": "quick", "trouble": 1.0, "troubles": ["error"]}
+    config = configured(trial=broken, searcher={"kind": "random"}, budget={"trials": 12})
     study = opened(config)
     order = study.next()
-    assert order is not None
-    while attempt(study, order).how != "failed":
-        study.ended(order.number)
-        order = study.next()
-        assert order is not None
+    assert order is not None and attempt(study, order).how == "failed"
     again = opened(config)
     assert again.next() != order
     assert again.told[-1].outcome == "failed" and len(trial.attempts(again.store, order.number)) == 1
@@ -175,6 +172,18 @@ def test_budgets(configured: Any, budget: dict[str, Any], price: dict[str, Any],
     assert study.over == over and len(study.told) == (budget["trials"] or 1)
     more = opened(configured(budget={"trials": 5}))
     assert len(finish(more).told) == 5, "a greater budget goes on"
+
+
+def test_a_spent_budget_ends_a_study_that_was_killed_with_trials_out(configured: Any) -> None:
+    study = opened(configured())
+    order = study.next()
+    assert order is not None
+    attempt(study, order)
+    study.ended(order.number)
+    assert study.next() is not None
+    again = opened(configured(budget={"trials": None, "hours": 1e-9}))
+    assert again.over == "budget.hours=1e-09" and again.next() is None
+    assert not opened(configured()).over
 
 
 def test_hours_count_what_ran_at_once_only_once(configured: Any) -> None:

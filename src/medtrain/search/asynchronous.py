@@ -13,6 +13,7 @@ from medtrain.errors import TrainingError
 from medtrain.evolution import Best, EvolutionConfig, Point
 from medtrain.restarts import Restarts, Run
 from medtrain.search.distribution import LEAST_CELLS, Distribution, Drawn, Rule, mirrored
+from medtrain.search.rates import Array
 
 PER_SLOT = 0.75
 """The least population for each point that is out: where far more are out than are ranked, narrow valleys are lost."""
@@ -46,6 +47,11 @@ class Asynchronous:
     def mean(self) -> tuple[float, ...]:
         """The centre of the search: what to recommend where values are noisy."""
         return mirrored(self._distribution.mean)
+
+    @property
+    def shape(self) -> tuple[Array, Array]:
+        """Mean, (d,), and covariance, (d, d), of the points that are drawn."""
+        return self._distribution.shape
 
     @property
     def sigma(self) -> float:

@@ -130,6 +130,12 @@ class Distribution:
         return self.sigma * np.sqrt(np.diag(self.covariance))
 
     @property
+    def shape(self) -> tuple[Array, Array]:
+        """Mean, (d,), and covariance with sigma^2, (d, d), within [0, 1]: of a mean outside, its mirror image's."""
+        turned = np.where(np.floor(self.mean) % 2 == 1, -1.0, 1.0)
+        return np.array(mirrored(self.mean)), self.sigma**2 * turned[:, None] * self.covariance * turned
+
+    @property
     def stopped(self) -> str:
         """Why going on would lead nowhere; empty where nothing is against it."""
         if max(float(self.deviations.max()), self.sigma * float(np.abs(self._path).max())) < 1e-11 * self._first_sigma:

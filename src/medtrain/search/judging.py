@@ -7,9 +7,8 @@ import json
 from typing import Any
 
 from medtrain import plugins
-from medtrain.config import parse
 from medtrain.search import trials
-from medtrain.search.runner import RunnerConfig
+from medtrain.search.space import assignments
 from medtrain.search.study import Study
 from medtrain.search.told import Told
 from medtrain.search.trial import FILES, KIND
@@ -28,26 +27,27 @@ def winner(study: Study) -> Told | None:
     return min(done, key=lambda told: sign * (told.value or 0.0))
 
 
-def judge(given: dict[str, Any], number: str, overrides: list[str]) -> dict[str, Any]:
+def judge(given: dict[str, Any], places: tuple[str, str], device: tuple[float, bool], won: Told) -> dict[str, Any]:
     """Judge a winner in this process, or read back what was found of this one.
 
     Args:
-        given: what all trials have in common, a `RunnerConfig` as JSON values.
-        number: the winner's folder.
-        overrides: the winner's.
+        given: the kind of trial and its settings.
+        places: the storage root and the study's folder.
+        device: cores of this process, and whether it has a GPU.
+        won: the winner.
 
     Returns:
-        The facts of its kind, `line` for people among them, and `winner`, the number.
+        What its kind has found, `line` for people among it, and `trial`, the winner's number.
     """
-    common = parse(RunnerConfig, given)
-    study = Store(common.study)
+    root, study = (Store(place) for place in places)
     known = read(study)
-    if known is not None and known["winner"] == number:
+    if known is not None and known["trial"] == won.number:
         return known
-    judging: Any = trials.make(trials.validate(common.trial), Store(common.root), common.cpus, common.gpu)
-    found = judging.judge(study.sub(FOLDER), overrides, study.sub(f"{KIND}/{number}/{FILES}"))
-    study.write(FILE, json.dumps({"winner": number, **found}, indent=1).encode())
-    return {"winner": number, **found}
+    judging: Any = trials.make(trials.validate(given), root, *device)
+    own = study.sub(f"{KIND}/{won.number}/{FILES}")
+    facts = {"trial": won.number, **judging.judge(study.sub(FOLDER), assignments(won.values), own)}
+    study.write(FILE, json.dumps(facts, indent=1).encode())
+    return facts
 
 
 def read(study: Store) -> dict[str, Any] | None:

@@ -5,7 +5,7 @@ import math
 from medtrain.errors import MissingArtifact
 from medtrain.search import trials
 from medtrain.search.settings import StudyConfig
-from medtrain.search.space import Choices, Fixed, Parameter, Range, Space, assignments, look_up
+from medtrain.search.space import Choices, Fixed, Parameter, Space, assignments, look_up
 from medtrain.search.study import Study, folder
 from medtrain.search.told import read
 from medtrain.storage import Store
@@ -56,7 +56,11 @@ def _shown(item: Parameter) -> str:
         return f"one of {list(item.choices)}"
     kind = "whole numbers " if item.int else ""
     step = "" if item.step is None else f", each {item.step:g}"
-    return f"{kind}{item.low:g} to {item.high:g}{', logarithmic' if item.log else ''}{step}" if isinstance(item, Range) else ""
+    return (
+        f"{kind}{item.low:g} to {item.high:g}{', logarithmic' if item.log else ''}{step}"
+        if isinstance(item, Range)
+        else ""
+    )
 
 
 def _time(root: Store, config: StudyConfig) -> str:

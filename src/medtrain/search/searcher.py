@@ -16,6 +16,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from medtrain.config import Config
+from medtrain.search.rates import Array
 from medtrain.search.space import Space, Values
 
 Outcome = Literal["done", "failed", "pruned", "lost"]
@@ -145,6 +146,11 @@ class Searcher(ABC):
     def recommended(self) -> Values | None:
         """The setting to go on with."""
         return self.best.values if self.best else None
+
+    @property
+    def shape(self) -> tuple[Array, Array] | None:
+        """Mean, (d,), and covariance, (d, d), of what is suggested, in the space's coordinates; None without one."""
+        return None
 
     @property
     def out(self) -> tuple[Suggestion, ...]:

@@ -108,6 +108,17 @@ class Choices(Config):
             raise ValueError(f"choices={list(self.choices)}: one stands twice; name each once")
         return self
 
+    def number(self, value: Any) -> builtins.int:
+        """Which of the choices a value is, counted from 0.
+
+        Raises:
+            ValueError: it is none of them.
+        """
+        keys = [_key(choice) for choice in self.choices]
+        if _key(value) not in keys:
+            raise ValueError(f"is none of the choices {list(self.choices)}")
+        return keys.index(_key(value))
+
 
 class Fixed(Config):
     """A value that every trial has."""
@@ -246,10 +257,8 @@ def _key(value: Any) -> str:
 def _coordinates(parameter: Range | Choices, value: Any) -> list[float]:
     if isinstance(parameter, Range):
         return [parameter.coordinate(value)]
-    keys = [_key(choice) for choice in parameter.choices]
-    if _key(value) not in keys:
-        raise ValueError(f"is none of the choices {list(parameter.choices)}")
-    return [0.75 if key == _key(value) else 0.25 for key in keys]
+    chosen = parameter.number(value)
+    return [0.75 if number == chosen else 0.25 for number in range(len(parameter.choices))]
 
 
 def look_up(content: Any, name: str) -> Any:

@@ -8,26 +8,25 @@ The journal is the truth of the search, a finished trial's manifest that of the 
 trial out again, and it is read back at once.
 """
 
-import json
 import time
 from dataclasses import asdict
 from typing import Any
 
-from medtrain import artifacts
 from medtrain.artifacts import Policy
-from medtrain.config import fingerprint, identity
-from medtrain.errors import ConfigError, IdentityMismatch, MissingArtifact
+from medtrain.config import fingerprint
+from medtrain.errors import ConfigError
 from medtrain.search import trial, trials
+from medtrain.search.beginning import begin, earlier, folder
+from medtrain.search.cost import union_s
 from medtrain.search.journal import Journal, Recorded
 from medtrain.search.searcher import Best, Outcome, Suggestion
 from medtrain.search.settings import StudyConfig
-from medtrain.search.space import Space, Values, assignments, look_up
-from medtrain.search.told import JOURNAL, Told, read, recall
+from medtrain.search.space import Values, assignments, look_up
+from medtrain.search.told import JOURNAL, Told, recall
 from medtrain.search.trial import Order
 from medtrain.storage import Store
 
 __all__ = ["Study", "Told", "folder"]
-KIND, FILE = "studies", "study.json"
 DIGITS = 12
 """So many of a fingerprint's digits name a trial's folder."""
 GRACE_S = 60.0
@@ -52,14 +51,13 @@ class Study:
 
     def __init__(self, root: Store, config: StudyConfig, policy: Policy):
         self.root, self.config, self.settings = root, config, config.study
-        self.store = folder(root, config.study.name)
+        self.store = begin(root, config.study, policy)
         self.running: dict[int, Order] = {}
         """Trials that are out, by suggestion."""
         self._trying = self.settings.trying
         self._since: dict[int, float] = {}
         self._twins: dict[str, list[Suggestion]] = {}
         self._base = trials.base(self._trying, root)
-        self._begin(policy)
         journal = Journal(self.store.sub(JOURNAL))
         events = journal.read()
         self.recorded = Recorded(self.settings.searcher, self.settings.space, self._base, append=journal.append)
@@ -72,7 +70,9 @@ class Study:
             if told.number:
                 trial.end(self.store, told.number, "killed")
         if all(event["event"] != "ask" for event in events):
-            self._learn_from_earlier(known=sum(event["event"] == "add" for event in events))
+            added = sum(event["event"] == "add" for event in events)
+            for one in earlier(root, self.settings.earlier)[added:]:
+                self.recorded.add(one.values, one.outcome, one.value)
 
     @property
     def told(self) -> list[Told]:
@@ -100,7 +100,9 @@ class Study:
     @property
     def over(self) -> str:
         """Why no trial will come any more; empty while one may."""
-        return "" if self.running or self._again else self.enough or self.recorded.search.finished
+        if self.running:
+            return ""
+        return self.enough or ("" if self._again else self.recorded.search.finished)
 
     def next(self) -> Order | None:
         """A trial to run; None if there is none now. One that was run before is told at once.
@@ -188,10 +190,7 @@ class Study:
 
     def hours(self) -> float:
         """Hours in which any trial ran."""
-        total, last = 0.0, 0.0
-        for began, until in sorted(self._spans()):
-            total, last = total + max(0.0, until - max(began, last)), max(last, until)
-        return total / 3600
+        return union_s(self._spans()) / 3600
 
     def cost(self) -> float | None:
         """What the trials have cost; none without a price."""
@@ -244,49 +243,6 @@ class Study:
         if number:
             self._untidy.add(number)
         return self.past.tell(made, outcome, value, number)
-
-    def _begin(self, policy: Policy) -> None:
-        """See that the folder is this study's, or make it so."""
-        if policy.again:
-            self.store.delete("")
-        space = Space(self.settings.space)
-        middle = space.values([0.5] * len(space.coordinates))
-        trials.identity(self._trying, self.root, assignments(middle))  # a wrong name in the space is an error now
-        of = trials.identity(self._trying, self.root, [])
-        searching = {"metric": self.settings.metric, "trial": identity(self._trying)}
-        made = {"config": {**searching, "base": of.config}, "inputs": of.inputs, "code": of.code}
-        known = json.loads(self.store.read(FILE)) if self.store.exists(FILE) else None
-        if known is None:
-            self.store.write(FILE, json.dumps(made, indent=1, ensure_ascii=False).encode("utf-8"))
-            return
-        differences = artifacts.difference(known, json.loads(json.dumps(made)))
-        if differences and not (policy.keep_stale and all(line.startswith("code:") for line in differences)):
-            raise IdentityMismatch(
-                f"study {self.settings.name} under {self.root.root} is of something else:\n  "
-                + "\n  ".join(differences)
-                + "\ngive this one another name, pass --again to begin anew, or, where the code alone differs, "
-                "--keep-stale to go on with the values of the other code"
-            )
-
-    def _learn_from_earlier(self, known: int) -> None:
-        """Take in the trials of the studies that this one begins with, but for the first `known` ones.
-
-        Raises:
-            MissingArtifact: there is no such study.
-        """
-        found: list[Told] = []
-        for name in self.settings.earlier:
-            store = folder(self.root, name)
-            if not store.exists(FILE):
-                raise MissingArtifact(f"study.earlier: there is no study {name} at {store.root}; leave it out")
-            found += read(store)
-        for told in found[known:]:
-            self.recorded.add(told.values, told.outcome, told.value)
-
-
-def folder(root: Store, name: str) -> Store:
-    """A study's folder."""
-    return root.sub(f"{KIND}/{name}")
 
 
 def _judged(facts: dict[str, Any], metric: str) -> tuple[Outcome, float | None]:

@@ -24,6 +24,7 @@ from medtrain.evolution import Evolution, EvolutionConfig
 from medtrain.restarts import Kind
 from medtrain.search.asynchronous import Asynchronous
 from medtrain.search.earlier import Earlier, begin_from
+from medtrain.search.rates import Array
 from medtrain.search.searcher import Searcher, SearcherConfig
 from medtrain.search.space import Choices, Space, Values
 
@@ -87,6 +88,17 @@ class Search(Searcher):
         if self.config.noisy and self._search is not None and self.best is not None:
             return self.space.values(self._unit(self._search.mean))
         return super().recommended
+
+    @property
+    def shape(self) -> tuple[Array, Array] | None:
+        """Of the search, once it has begun."""
+        if self._search is None:
+            return None
+        mean, covariance = self._search.shape
+        if isinstance(self._search, Evolution):
+            whole, cells = self._cells > 0, np.maximum(self._cells, 1)
+            return (mean + 0.5 * whole) / cells, covariance / cells[:, None] / cells
+        return mean, covariance
 
     def _suggest(self, id: int) -> Values | None:
         search = self._begun()

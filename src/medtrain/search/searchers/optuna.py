@@ -43,11 +43,7 @@ class Search(Searcher):
             ) from None
         self._optuna = optuna
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self._distributions = {
-            name: _distribution(optuna.distributions, parameter)
-            for name, parameter in space.parameters.items()
-            if not isinstance(parameter, Fixed)
-        }
+        self._distributions = distributions(space)
         direction = "minimize" if config.mode == "min" else "maximize"
         self._study = optuna.create_study(sampler=self._sampler(config), direction=direction)
         self._trials: dict[int, Any] = {}
@@ -75,13 +71,7 @@ class Search(Searcher):
     def _learn_other(self, point: tuple[float, ...], value: float | None) -> None:
         if value is None:
             return
-        params = {}
-        for name, parameter in self.space.parameters.items():
-            found = self.space.values(point)[name]
-            if isinstance(parameter, Choices):
-                params[name] = next(at for at, choice in enumerate(parameter.choices) if choice is found)
-            elif not isinstance(parameter, Fixed):
-                params[name] = found
+        params = parameters(self.space, self.space.values(point))
         made = self._optuna.trial.create_trial(params=params, distributions=self._distributions, value=value)
         self._study.add_trial(made)
 
@@ -97,11 +87,29 @@ class Search(Searcher):
         return found
 
 
-def _distribution(distributions: Any, parameter: Parameter) -> Any:
+def distributions(space: Space) -> dict[str, Any]:
+    """A space's varying parameters as Optuna's distributions; of choices, their numbers."""
+    from optuna import distributions as kinds
+
+    return {n: _distribution(kinds, p) for n, p in space.parameters.items() if not isinstance(p, Fixed)}
+
+
+def parameters(space: Space, values: Mapping[str, Any]) -> dict[str, Any]:
+    """A setting as Optuna's, in `distributions`."""
+    found: dict[str, Any] = {}
+    for name, parameter in space.parameters.items():
+        if isinstance(parameter, Choices):
+            found[name] = parameter.number(values[name])
+        elif not isinstance(parameter, Fixed):
+            found[name] = values[name]
+    return found
+
+
+def _distribution(kinds: Any, parameter: Parameter) -> Any:
     if isinstance(parameter, Choices):
-        return distributions.CategoricalDistribution(list(range(len(parameter.choices))))
+        return kinds.CategoricalDistribution(list(range(len(parameter.choices))))
     assert not isinstance(parameter, Fixed)
     if parameter.int:
         step = 1 if parameter.step is None else int(parameter.step)
-        return distributions.IntDistribution(int(parameter.low), int(parameter.high), parameter.log, step)
-    return distributions.FloatDistribution(parameter.low, parameter.high, parameter.log, parameter.step)
+        return kinds.IntDistribution(int(parameter.low), int(parameter.high), parameter.log, step)
+    return kinds.FloatDistribution(parameter.low, parameter.high, parameter.log, parameter.step)

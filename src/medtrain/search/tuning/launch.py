@@ -4,6 +4,7 @@ Ray Tune places the trials' processes and applies the scheduler. What a trial's 
 that a lost process, a lost node and a killed driver are alike: what is finished counts, the rest is handed out again.
 """
 
+import logging
 import math
 import os
 import time
@@ -22,7 +23,6 @@ from medtrain.search.launch import TuneSearcher
 from medtrain.search.live import Live
 from medtrain.search.runner import HOW, STEP, RunnerConfig
 from medtrain.search.settings import SchedulerConfig
-from medtrain.search.space import assignments
 from medtrain.search.study import Study
 from medtrain.search.worker import COMMON, ORDER, TrialActor
 
@@ -136,16 +136,17 @@ def run(study: Study) -> None:
     live.close(study)
 
 
-def judge(study: Study) -> None:
-    """Judge the best trial beside the base config, in a process like the trials' own, where their kind can tell."""
+def judge(study: Study) -> str:
+    """What the winner is worth beside the base config, in a process like a trial's; empty where its kind cannot say."""
     won = judging.winner(study)
     if won is None:
-        return
+        return ""
     own, _, common = _resources(study)
-    asked = ray.remote(num_cpus=own["cpu"], num_gpus=own.get("gpu", 0), max_retries=study.config.runtime.max_failures)(
-        judging.judge
+    task = ray.remote(judging.judge).options(
+        num_cpus=own.pop("cpu"), num_gpus=own.pop("gpu", 0), resources=own or None, max_retries=3
     )
-    ray.get(asked.remote(common.model_dump(mode="json"), won.number, assignments(won.values)))
+    places, device = (study.root.root, study.store.root), (common.cpus, common.gpu)
+    return str(ray.get(task.remote(study.settings.trial, places, device, won))["line"])
 
 
 def _fit(study: Study, live: Live) -> StudySearcher:
@@ -171,8 +172,11 @@ def _fit(study: Study, live: Live) -> StudySearcher:
             verbose=0,
             callbacks=[Watch(study, live)],
             failure_config=tune.FailureConfig(max_failures=0),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # trials keep their own
         ),
     )
+    # A lost trial is an error to Ray Tune, told with a traceback and again at the end; to us it is a line.
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     try:
         tuner.fit()
     finally:

@@ -1,0 +1,209 @@
+"""A study as one HTML page: its winner, how it was found, which parameters count, what it cost, what it lost."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from statistics import median
+from typing import Any
+
+from markupsafe import Markup
+
+from medtrain import artifacts, pages
+from medtrain.artifacts import Artifact
+from medtrain.search import cadence, cost, pictures, trial, trials
+from medtrain.search.cadence import Cadence
+from medtrain.search.cost import Forecast, Limits, Spent
+from medtrain.search.history import Ellipse
+from medtrain.search.importance import importance, is_installed
+from medtrain.search.pictures import Mark
+from medtrain.search.searcher import Best
+from medtrain.search.settings import StudyConfig, StudySettings
+from medtrain.search.space import Fixed, Range, Space, assignments
+from medtrain.search.told import Told
+from medtrain.search.trial import Attempt
+from medtrain.storage import Store
+
+REPORT = "report.html"
+SAID = ("kind", "timing", "sampler")
+"""What of a searcher's settings stands in the first line."""
+PLANES = 4
+"""The ellipse is shown in the planes of so many parameters, the most important ones."""
+
+
+@dataclass(frozen=True)
+class Bill:
+    """What a study took and will take, in slot-seconds and, where there is a price, in money."""
+
+    spent: Spent
+    forecast: Forecast | None
+    per_slot_hour: float | None
+    currency: str
+
+    def price(self, slot_s: float) -> str:
+        """Slot-seconds as money, or a dash."""
+        if self.per_slot_hour is None:
+            return "–"
+        return f"{cost.money(slot_s, self.per_slot_hour):.2f} {self.currency}"
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a report is made from. `told` are in the order of their ends, `artifacts` those of the winner."""
+
+    name: str
+    settings: dict[str, Any]
+    searcher: str
+    metric: str
+    mode: str
+    prunes: bool
+    """Whether a trial that was stopped early counts as failed."""
+    space: Space
+    told: Sequence[Told]
+    shape: Sequence[Ellipse]
+    best: Best | None
+    command: str
+    verdict: str
+    bill: Bill
+    cadence: Cadence | None
+    artifacts: Sequence[Artifact]
+
+
+def build(
+    study: Store,
+    config: StudyConfig,
+    told: Sequence[Told],
+    shape: Sequence[Ellipse],
+    best: Best | None = None,
+    verdict: str = "",
+) -> str:
+    """Write the report of a study, finished or not, beside its journal.
+
+    Args:
+        study: the study's folder.
+        config: its config.
+        told: its trials with an outcome.
+        shape: the ellipses of its search, none where it has none.
+        best: the setting to go on with.
+        verdict: what held-out data say of it, one line.
+
+    Returns:
+        The page's path.
+    """
+    given = config.study
+    attempts = {number: trial.attempts(study, number) for number in study.folders(trial.KIND)}
+    won = next((one.number for one in told if best and one.number and one.values == best.values), "")
+    order = trial.about(study, won) if won else None
+    overrides = order.overrides if order else assignments(best.values) if best else ()
+    material = Material(
+        name=given.name,
+        settings={f"studies/{given.name}": given.model_dump(mode="json")},
+        searcher=", ".join(str(given.searcher[key]) for key in SAID if key in given.searcher),
+        metric=given.metric,
+        mode=given.searching.mode,
+        prunes=given.searching.pruned == "failed",
+        space=Space(given.space),
+        told=sorted(told, key=lambda one: one.order),
+        shape=shape,
+        best=best,
+        command=trials.command(given.trying, overrides) if overrides else "",
+        verdict=verdict,
+        bill=bill(given, told, attempts),
+        cadence=rhythm(study, attempts),
+        artifacts=[artifacts.locate(study, trial.KIND, won)] if won and trial.facts(study, won) else [],
+    )
+    study.write(REPORT, page(material).encode())
+    return f"{study.root}/{REPORT}"
+
+
+def bill(given: StudySettings, told: Sequence[Told], attempts: Mapping[str, list[Attempt]]) -> Bill:
+    """What a study took, by the attempts at its trials, and will take."""
+    every = [one for ran in attempts.values() for one in ran]
+    ended = {one.number for one in told}
+    spent = Spent(
+        told=len(told),
+        slot_s=trial.seconds(every),
+        open_s=sum(trial.seconds(ran) for number, ran in attempts.items() if number not in ended),
+        lost_s=trial.seconds([one for one in every if one.how in ("lost", "killed")]),
+        hours=cost.union_s((one.began, one.until) for one in every) / 3600,
+    )
+    limits = Limits(given.budget.trials, given.budget.hours, given.budget.cost)
+    price = given.price.per_slot_hour
+    return Bill(spent, cost.forecast(spent, limits, given.slots, price), price, given.price.currency)
+
+
+def rhythm(study: Store, attempts: Mapping[str, list[Attempt]]) -> Cadence | None:
+    """How often checkpoints are due; None before a trial has said what one takes."""
+    facts = [trial.facts(study, number) or {} for number in attempts]
+    costs = [float(found["checkpoint_s"]) for found in facts if found.get("checkpoint_s")]
+    every = [one for ran in attempts.values() for one in ran]
+    lost = sum(one.how == "lost" for one in every)
+    return cadence.observed(median(costs), lost, trial.seconds(every)) if costs else None
+
+
+def page(material: Material) -> str:
+    """The whole page."""
+    space, mode = material.space, material.mode
+    marks = [Mark(one.id, one.values, one.value, _counts(material, one)) for one in material.told]
+    done = [(one.values, one.value) for one in material.told if one.outcome == "done" and one.value is not None]
+    shares = importance(space, done, mode) if is_installed() else []
+    varied = [name for name, parameter in space.parameters.items() if not isinstance(parameter, Fixed)]
+    return pages.render(
+        "search/report.html.jinja",
+        material.name,
+        material.artifacts,
+        material.settings,
+        told=material.told,
+        metric=material.metric,
+        mode=mode,
+        searcher=material.searcher,
+        outcomes=Counter(one.outcome for one in material.told),
+        best=material.best,
+        command=material.command,
+        verdict=material.verdict,
+        history=pictures.history(marks, mode, material.metric),
+        parallel=pictures.parallel(space, marks, mode, material.metric),
+        has_optuna=is_installed(),
+        shares=shares,
+        ellipses=ellipses(space, material.shape, marks, shares),
+        updates=len(material.shape) - 1,
+        bill=material.bill,
+        cadence=material.cadence,
+        varied=varied,
+        span=span,
+        number=number,
+    )
+
+
+def ellipses(
+    space: Space, shape: Sequence[Ellipse], marks: Sequence[Mark], shares: Sequence[tuple[str, float]]
+) -> list[Markup]:
+    """The search's distribution over its updates, in the planes of its ranges; over time where there is one range."""
+    rank = {name: place for place, (name, _) in enumerate(shares)}
+    ranges = [name for name, parameter in space.parameters.items() if isinstance(parameter, Range)]
+    chosen = sorted(sorted(ranges, key=lambda name: rank.get(name, len(rank)))[:PLANES], key=ranges.index)
+    if not shape or not chosen:
+        return []
+    if len(chosen) == 1:
+        return [pictures.band(space, chosen[0], shape)]
+    return [pictures.plane(space, pair, shape, marks) for pair in combinations(chosen, 2)]
+
+
+def span(seconds: float) -> str:
+    """A time for people."""
+    if seconds < 90:
+        return f"{seconds:.3g} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.3g} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def number(value: Any) -> str:
+    """A setting's value or a trial's, to six digits."""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return "–" if value is None else str(value)
+
+
+def _counts(material: Material, one: Told) -> bool:
+    return one.value is not None and (one.outcome == "done" or (one.outcome == "pruned" and not material.prunes))
