@@ -180,9 +180,7 @@ class Toy:
         return {"loss": (x - 0.3) ** 2 + y, "checkpoint_s": 0.5 + self.count % 2}
 
 
-def test_it_is_made_from_a_study_s_folder(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_is_made_from_a_study_s_folder(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "plugins/search/trials").mkdir(parents=True)
     (tmp_path / "plugins/search/trials/toy.py").write_text(TOY)
     monkeypatch.setenv("MEDTRAIN_PLUGINS", str(tmp_path / "plugins"))
