@@ -252,7 +252,10 @@ def contests(world: World, quick: bool) -> list[dict[str, Any]]:
         peers = {name: Side(make(world)) for name, (bar, make) in PEERS.items() if (bar is not None) is barred}
         contest({"": own} | peers, rounds, world.device)
         for name, side in peers.items():
-            facts = {"claim": f"a generation of {POPULATION} candidates against {name}", "setting": world.setting}
+            facts: dict[str, Any] = {
+                "claim": f"a generation of {POPULATION} candidates against {name}",
+                "setting": world.setting,
+            }
             if name in world.losses:
                 facts["loss_difference"] = float(f"{abs(world.losses[name][0] / world.losses['ours'][0] - 1):.2g}")
             found.append(claim(own, side, PEERS[name][0], world.device, **facts))
