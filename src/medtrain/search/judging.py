@@ -37,15 +37,15 @@ def judge(given: dict[str, Any], places: tuple[str, str], device: tuple[float, b
         won: the winner.
 
     Returns:
-        The facts of its kind, `line` for people among them, and the `winner`, its trial's number.
+        What its kind has found, `line` for people among it, and `trial`, the winner's number.
     """
     root, study = (Store(place) for place in places)
     known = read(study)
-    if known is not None and known["winner"] == won.number:
+    if known is not None and known["trial"] == won.number:
         return known
     judging: Any = trials.make(trials.validate(given), root, *device)
     own = study.sub(f"{KIND}/{won.number}/{FILES}")
-    facts = {"winner": won.number, **judging.judge(study.sub(FOLDER), assignments(won.values), own)}
+    facts = {"trial": won.number, **judging.judge(study.sub(FOLDER), assignments(won.values), own)}
     study.write(FILE, json.dumps(facts, indent=1).encode())
     return facts
 

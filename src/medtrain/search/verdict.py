@@ -72,10 +72,12 @@ def of(measured: Sequence[Measured], bootstrap: Bootstrap | None = None) -> Verd
     apart = differences(default, winner, names, bootstrap or Bootstrap())[LOSS]
     known = len(set(names))
     found: Literal["better", "worse", "open"] = "better" if apart.high < 0 else "worse" if apart.low > 0 else "open"
-    means = [float(_scores(part.counts.sum(axis=0))[LOSS]) for part in (default, winner)]
     return Verdict(
-        *means,
-        *(apart.value, apart.low, apart.high),
+        default=_mean(default),
+        winner=_mean(winner),
+        difference=apart.value,
+        low=apart.low,
+        high=apart.high,
         rows=len(measured),
         documents=known,
         tasks=len(tasks),
@@ -90,6 +92,10 @@ def _counts(tasks: Sequence[str], measured: Sequence[Measured], losses: Sequence
         place = 2 * tasks.index(row.task)
         found[number, place : place + 2] = loss, row.tokens
     return found
+
+
+def _mean(known: Statistics) -> float:
+    return float(_scores(known.counts.sum(axis=0))[LOSS])
 
 
 def _scores(totals: Array) -> Scores:

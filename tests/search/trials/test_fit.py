@@ -21,6 +21,7 @@ from medtrain.router.worker import Device, Here, Task
 from medtrain.search import judging, trials
 from medtrain.search import trial as tried
 from medtrain.search.settings import StudyConfig
+from medtrain.search.space import assignments
 from medtrain.search.study import Study
 from medtrain.search.trials import Stopped
 from medtrain.search.trials import fit as kind
@@ -135,13 +136,13 @@ def test_the_winner_is_judged_on_rows_that_nobody_saw(root: Store, trial: Make, 
     one.run(store.sub("winner"), TRIED, nothing)
     facts = one.judge(store.sub("judged"), TRIED, store.sub("winner"))
     planned = kind.fits(given, TRIED)
-    read = {task: inputs.read(root, each) for task, each in planned.items()}
-    seen = {sample.id for each in read.values() for part in each.rows.values() for sample in part}
+    read = {task: inputs.read(root, each).rows for task, each in planned.items()}
+    seen = {task: {sample.id for part in rows.values() for sample in part} for task, rows in read.items()}
     final = kind.final.rows(root, planned, 200)
     assert facts["rows"] == sum(len(each.samples) for each in final.values())
     losses = []
     for task, each in final.items():
-        assert each.samples and not seen & {sample.id for sample in each.samples}
+        assert each.samples and not seen[task] & {sample.id for sample in each.samples}
         weights = np.array(json.loads(store.read(f"winner/{task}/result.json"))["weights"])
         held = one._held.others(one._held.inputs(root, planned[task]), each.samples)
         (total,) = held.losses([np.stack([weights, weights])])[0][:1]
@@ -155,23 +156,23 @@ def test_the_winner_is_judged_on_rows_that_nobody_saw(root: Store, trial: Make, 
 def test_a_study_judges_its_winner(root: Store, trial: Make) -> None:
     space = {"router.tau": {"low": 0.1, "high": 5, "log": True}}
     settings = {"name": "taus", "trial": trial().model_dump(mode="json"), "space": space, "metric": kind.METRIC}
-    given = config.parse(StudyConfig, {"study": {**settings, "budget": {"trials": 3}}})
-    study, one = Study(root, given, Policy()), process(trial(), root)
+    whole = config.parse(StudyConfig, {"study": {**settings, "budget": {"trials": 3}}})
+    study, one = Study(root, whole, Policy()), process(trial(), root)
     assert judging.winner(study) is None and judging.line(study.store) == ""
     while (order := study.next()) is not None:
         tried.run(one, study.store, order, "here", nothing)
         study.ended(order.number)
     won = judging.winner(study)
     assert won is not None and won.value == min(told.value or 9e9 for told in study.told) and len(study.told) == 3
-    places = (root.root, study.store.root)
-    facts = judging.judge(settings["trial"], places, (1, False), won)
-    tau = won.values["router.tau"]
-    again = one.judge(study.store.sub("x"), [f"router.tau={tau}"], study.store.sub("y"))
-    assert facts == {"winner": won.number, **again} and facts["line"] == judging.line(study.store)
+    given, places, device = settings["trial"], (root.root, study.store.root), (1.0, False)
+    changed = assignments(won.values)
+    facts = judging.judge(given, places, device, won)
+    again = one.judge(study.store.sub("x"), changed, study.store.sub("y"))
+    assert facts == {"trial": won.number, **again} and facts["line"] == judging.line(study.store)
     study.store.write("verdict.json", json.dumps({**facts, "line": "kept"}).encode())
-    assert judging.judge(settings["trial"], places, (1, False), won)["line"] == "kept"
+    assert judging.judge(given, places, device, won)["line"] == "kept"
     other = next(told for told in study.told if told.number != won.number)
-    assert judging.judge(settings["trial"], places, (1, False), other)["winner"] == other.number
+    assert judging.judge(given, places, device, other)["trial"] == other.number
 
 
 def test_the_same_settings_are_the_same_trial(root: Store, trial: Make) -> None:

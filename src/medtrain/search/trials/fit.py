@@ -233,7 +233,7 @@ class Trials:
 
     def _device(self) -> str:
         if self._held.device.type == "cuda":
-            return torch.cuda.get_device_name(self._held.device)
+            return str(torch.cuda.get_device_name(self._held.device))
         return f"CPU, {torch.get_num_threads()} thread(s)"
 
 
