@@ -20,6 +20,7 @@ Configured = Callable[..., StudyConfig]
 def configured(store: Store, monkeypatch: pytest.MonkeyPatch) -> Configured:
     """Makes the config of a study of `quick` trials; keywords are sections of `study`."""
     monkeypatch.setenv("MEDTRAIN_PLUGINS", str(PLUGINS))
+    monkeypatch.setenv("MEDTRAIN_TREE", "")  # a runner sets it for its process: here it ends with the test
 
     def make(runtime: dict[str, Any] | None = None, **study: Any) -> StudyConfig:
         given = {"name": "s", "trial": {"kind": "quick"}, "metric": "loss", "space": SPACE, **study}
