@@ -146,14 +146,13 @@ class Strategy:
     def shape(self) -> tuple[Array, Array]:
         """Mean, (d,), its integers not rounded, and covariance, (d, d), of what is drawn.
 
-        Near a bound, where pycma bends its coordinates, the covariance is that of the larger one of the two ways that
-        a deviation goes.
+        Near a bound, where pycma bends its coordinates, a deviation counts as the root mean square of its two ways.
         """
         es, repair = self._es, self._es.boundary_handler.repair
         deviations = es.sigma * es.sigma_vec.scaling * np.sqrt(es.sm.variances)
         mean = np.array(repair(es.mean), dtype=float)
         ways = np.array([repair(es.mean + deviations) - mean, mean - repair(es.mean - deviations)]) / deviations
-        bent = np.where(np.abs(ways[0]) >= np.abs(ways[1]), ways[0], ways[1])
+        bent = np.where(ways.sum(axis=0) < 0, -1.0, 1.0) * np.sqrt((ways**2).mean(axis=0))
         factors = es.sigma * es.sigma_vec.scaling * bent
         covariance: Array = factors[:, None] * np.array(es.sm.covariance_matrix) * factors
         return mean, covariance

@@ -1,6 +1,7 @@
 """What every kind of trial promises, of the package and of `$MEDTRAIN_PLUGINS`."""
 
 import inspect
+from typing import Any, get_args, get_origin
 
 import pytest
 
@@ -12,13 +13,14 @@ from medtrain.search.trials import TrialConfig
 KINDS = sorted(plugins.files("search", "trials"))
 
 
-def required(kind: str) -> dict[str, str]:
-    """The least that a kind's config wants: the first of its choices, or a word."""
-    found = {}
+def required(kind: str) -> dict[str, Any]:
+    """The least that a kind's config wants: the first of its choices, a mapping of one empty section, or a word."""
+    found: dict[str, Any] = {}
     for name, field in plugins.load("search", "trials", kind).Config.model_fields.items():
         if field.is_required():
-            choices = getattr(field.annotation, "__args__", None)
-            found[name] = choices[0] if choices and isinstance(choices[0], str) else "x"
+            choices = get_args(field.annotation)
+            is_mapping = get_origin(field.annotation) is dict
+            found[name] = {"x": {}} if is_mapping else choices[0] if choices and isinstance(choices[0], str) else "x"
     return found
 
 

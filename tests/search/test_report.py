@@ -166,6 +166,12 @@ def test_times_are_for_people(seconds: float, said: str) -> None:
     assert report.span(seconds) == said
 
 
+def test_keys_in_a_storage_uri_are_left_out() -> None:
+    command = "jobs/stage2.py 'storage.root=s3://AKIA:se+cret@bucket/a@b' x=1"
+    assert report.without_keys(command) == "jobs/stage2.py 'storage.root=s3://…@bucket/a@b' x=1"
+    assert report.without_keys("storage.root=s3://bucket/a@b") == "storage.root=s3://bucket/a@b"
+
+
 class Toy:
     """Runs the formula; every third attempt is lost with its node."""
 

@@ -56,11 +56,7 @@ def _shown(item: Parameter) -> str:
         return f"one of {list(item.choices)}"
     kind = "whole numbers " if item.int else ""
     step = "" if item.step is None else f", each {item.step:g}"
-    return (
-        f"{kind}{item.low:g} to {item.high:g}{', logarithmic' if item.log else ''}{step}"
-        if isinstance(item, Range)
-        else ""
-    )
+    return f"{kind}{item.low:g} to {item.high:g}{', logarithmic' if item.log else ''}{step}"
 
 
 def _time(root: Store, config: StudyConfig) -> str:

@@ -1,5 +1,6 @@
 """A study as one HTML page: its winner, how it was found, which parameters count, what it cost, what it lost."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -106,7 +107,7 @@ def build(
         told=sorted(told, key=lambda one: one.order),
         shape=shape,
         best=best,
-        command=trials.command(given.trying, overrides) if overrides else "",
+        command=without_keys(trials.command(given.trying, overrides)) if overrides else "",
         verdict=verdict,
         bill=bill(given, told, attempts),
         cadence=rhythm(study, attempts),
@@ -203,6 +204,11 @@ def number(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     return "–" if value is None else str(value)
+
+
+def without_keys(command: str) -> str:
+    """A command line without the user and password of a storage URI."""
+    return re.sub(r"(://)[^/@\s'\"]+@", r"\1…@", command)
 
 
 def _counts(material: Material, one: Told) -> bool:

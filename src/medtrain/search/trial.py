@@ -190,7 +190,7 @@ def _beating(study: Store, number: str, attempt: int) -> Iterator[threading.Even
 
 
 def _finish(build: Build, study: Store, order: Order, result: dict[str, Any]) -> dict[str, Any]:
-    beside = {name: result[name] for name in ("device", "checkpoint_s") if name in result}
+    beside: dict[str, Any] = {name: result[name] for name in ("device", "checkpoint_s") if name in result}
     metrics = {name: value for name, value in result.items() if name not in beside}
     ran = attempts(study, order.number)
     tried = {"values": order.values, "repeat": order.repeat, "attempts": len(ran), "node": ran[-1].node}

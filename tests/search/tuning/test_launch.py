@@ -164,19 +164,21 @@ def test_it_converges_though_a_third_of_the_trials_go_wrong(configured: Any, tmp
         trial={"kind": "quick", "trouble": 0.3},
         slots=4,
         timeout_s=1.0,
-        budget={"trials": 70},
+        budget={"trials": 100},
     )
     drivers = Drivers(config, tmp_path)
     printed = drivers.finish()
     study = Study(Store(config.storage.root), drivers.config, Policy())
     outcomes = Counter(told.outcome for told in study.told)
     errors = {one.error.split(":")[0] for known in study.past.attempts.values() for one in known if one.how == "failed"}
-    assert outcomes["failed"] >= 7 and outcomes["done"] >= 35, outcomes
+    assert outcomes["failed"] >= 10 and outcomes["done"] >= 50, outcomes
     assert "RuntimeError" in errors and any("timeout_s" in error for error in errors), errors
-    assert any(one.how == "lost" for known in study.past.attempts.values() for one in known), "no process was lost"
+    lost = Counter(one.how for known in study.past.attempts.values() for one in known)["lost"]
+    assert lost == sum(event.get("outcome") == "lost" for event in study.recorded.events) >= 1
+    assert sum(map(len, study.past.attempts.values())) == len(study.told) + lost, "one attempt each, and one for a loss"
     assert study.best is not None and study.best.value < 1e-3
     assert f"quick x={study.best.values['x']!r}" in printed and "lost with its process" in printed
-    assert printed.count("best loss=") >= 70
+    assert printed.count("best loss=") >= 100
 
 
 @pytest.mark.usefixtures("ray_cluster")
