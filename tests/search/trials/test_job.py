@@ -122,6 +122,7 @@ def test_validation_losses_are_reported_as_they_come(
     assert [(step, n["validation_loss"], n["best_loss"]) for step, n in losses] == [(2, 3, 3), (4, 2, 2), (6, 2.5, 2)]
     assert len(seen) > len(losses), "it asks whether to go on while there are none"
     assert b"no room" in script.folder.read("printed.txt")
+    assert job._last(script.log) == {"validation_loss": 2.5}, "the last one, not the best"
 
 
 def test_a_stopped_trial_s_job_ends_before_the_trial_does(

@@ -116,7 +116,7 @@ class Trials:
             if process.returncode:
                 last = "\n".join(text.decode("utf-8", "replace").splitlines()[-TAIL:])
                 raise TrainingError(f"{line} ended with {process.returncode}:\n{last}")
-        return _numbers(artifacts.locate(self._root, train.kind, train.name))
+        return _numbers(artifacts.locate(self._root, train.kind, train.name)) | _last(run.local("log/metrics.jsonl"))
 
 
 def _job(given: Config, overrides: list[str]) -> Job:
@@ -155,6 +155,13 @@ def _end_with_parent() -> None:
     """After a `kill -9` of our process the kernel ends the job, which else would train on beside its next attempt."""
     if _libc is not None:
         _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def _last(log: Path) -> dict[str, float]:
+    """The last validation loss that a whole job has logged, which need not be its best."""
+    found = [json.loads(line).get("validation/all") for line in log.read_text().splitlines()] if log.exists() else []
+    losses = [loss for loss in found if loss is not None]
+    return {"validation_loss": losses[-1]} if losses else {}
 
 
 def _followed(log: Path, process: "subprocess.Popen[bytes]") -> Iterator[tuple[int, dict[str, float]]]:
