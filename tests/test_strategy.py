@@ -178,3 +178,12 @@ def test_its_shape_at_a_bound_is_no_line(start: float) -> None:
     points = np.array([x for _ in range(400) for x in ours.ask()])
     assert mean[0] == pytest.approx(start, abs=0.02)
     assert np.sqrt(np.diag(covariance)) == pytest.approx(points.std(axis=0), rel=0.15)
+
+
+@pytest.mark.parametrize("integers", [[], [0]])
+def test_one_bounded_coordinate_whose_deviation_meets_its_limit(integers: list[int]) -> None:
+    """Stock pycma raises "not yet initialized" there."""
+    search = made(config(start=[2.0], sigma=3.0, bounds=[[0.0, 9.0]], integers=integers, population=4))
+    for _ in range(60):
+        search.tell([(x - 7) ** 2 for (x,) in search.ask()])
+    assert search.mean[0] == pytest.approx(7, abs=0.5 if integers else 1e-3)

@@ -4,6 +4,7 @@ import contextlib
 import math
 import warnings
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -95,6 +96,8 @@ class Strategy:
             # pycma 4.5.0 says at every start that this file's name, its own default, is not safe.
             warnings.filterwarnings("ignore", message=r'"cma_signals\.in')
             self._es = cma.CMAEvolutionStrategy(list(mean), config.sigma, options)
+        if len(mean) == 1:
+            self._es.sigma_vec.set_i = partial(_set_scale, self._es.sigma_vec)
         self._asked: list[Any] = []
         self._tried_first: list[tuple[float, ...]] = []
 
@@ -170,3 +173,9 @@ class Strategy:
         finally:
             self._random.set_state(np.random.get_state())
             np.random.set_state(theirs)
+
+
+def _set_scale(decoding: Any, index: int, value: float) -> None:
+    """What pycma does where a deviation meets its limit; its own takes one coordinate for none yet, and raises."""
+    decoding.is_identity = False
+    decoding.scaling[index] = value
