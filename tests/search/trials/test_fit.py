@@ -28,7 +28,8 @@ from medtrain.search.trials import fit as kind
 from medtrain.storage import Store
 
 TRIED = ["router.tau=0.5", "router.gamma1=0.2", "method.learning_rate=0.4"]
-OTHER = ["router.tau=2.0", "router.granularity=layer", "split=train", "shots=5"]
+FEWER = ["router.tau=2.0", "split=train", "shots=5"]
+OTHER = ["router.granularity=layer", "model.precision=nf4"]
 Make = Callable[..., Any]
 
 
@@ -70,11 +71,14 @@ def test_it_is_the_fit_by_itself(root: Store, trial: Make, store: Store) -> None
 def test_nothing_of_a_trial_is_left_in_the_next(root: Store, trial: Make, store: Store) -> None:
     one = process(trial(), root)
     one.run(store.sub("first"), TRIED, nothing)
-    one.run(store.sub("between"), OTHER, nothing)
+    between = {"fewer rows": FEWER, "another base": OTHER}
+    for name, overrides in between.items():
+        one.run(store.sub(name), overrides, nothing)
     one.run(store.sub("again"), TRIED, nothing)
-    assert found(store.sub("first")) == found(store.sub("again")) != found(store.sub("between"))
-    process(trial(), root).run(store.sub("fresh"), OTHER, nothing)
-    assert found(store.sub("fresh")) == found(store.sub("between"))
+    assert found(store.sub("first")) == found(store.sub("again"))
+    for name, overrides in between.items():
+        process(trial(), root).run(store.sub(f"{name}, fresh"), overrides, nothing)
+        assert found(store.sub(name)) == found(store.sub(f"{name}, fresh")) != found(store.sub("first"))
 
 
 def test_base_experts_and_rows_stay(root: Store, trial: Make, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
