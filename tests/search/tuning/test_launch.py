@@ -157,6 +157,7 @@ def test_a_killed_study_goes_on(configured: Any, tmp_path: Path, timing: str, ki
     assert not study.store.exists("ray")
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("ray_cluster")
 def test_it_converges_though_a_third_of_the_trials_go_wrong(configured: Any, tmp_path: Path) -> None:
     config = configured(
