@@ -29,7 +29,7 @@ from medtrain.storage import Store
 
 TRIED = ["router.tau=0.5", "router.gamma1=0.2", "method.learning_rate=0.4"]
 FEWER = ["router.tau=2.0", "split=train", "shots=5"]
-OTHER = ["router.granularity=layer", "model.precision=nf4"]
+PLACES, OTHER = ["router.granularity=layer"], ["model.precision=nf4"]
 Make = Callable[..., Any]
 
 
@@ -71,7 +71,7 @@ def test_it_is_the_fit_by_itself(root: Store, trial: Make, store: Store) -> None
 def test_nothing_of_a_trial_is_left_in_the_next(root: Store, trial: Make, store: Store) -> None:
     one = process(trial(), root)
     one.run(store.sub("first"), TRIED, nothing)
-    between = {"fewer rows": FEWER, "another base": OTHER}
+    between = {"fewer rows": FEWER, "more places": PLACES, "another base": OTHER}
     for name, overrides in between.items():
         one.run(store.sub(name), overrides, nothing)
     one.run(store.sub("again"), TRIED, nothing)
