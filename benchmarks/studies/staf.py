@@ -12,6 +12,7 @@ import os
 import random
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +41,20 @@ from studies import verdict
 
 OPEN12 = HERE.parents[1] / "jobs/configs/train_experts/open12.yaml"
 SEEDS, ORDERS, SIZES = (1, 2, 3), 10, (1, 3, 6)
-SEEN = ("bc5cdr_ner", "chemprot", "hoc", "pubmedqa", "medquad", "disease_attributes")
-SWEPT = ("bc5cdr_ner",)
+CORES = 2
+SEEN = ("bc5cdr_ner", "chemprot", "hoc", "pubmedqa", "meqsum", "disease_attributes")
+SWEPT = ("hoc",)
 UNSEEN: dict[str, dict[str, Any]] = {
     "ddi_entities": {"source": "ddi2013", "task": "ner", "path": "ddi2013/DDICorpus-2013.zip"},
     "cmedqa2": {"source": "alpaca", "path": "cmedqa2_text/test.json", "task": "qa", "local_split": {}},
 }
-TRAIN = {"max_steps": 200, "epochs": 20, "batch": {"size": 1}, "optimizer": {"learning_rate": 1e-3}}
+TRAIN: dict[str, Any] = {
+    "max_steps": 200,
+    "epochs": 20,
+    "batch": {"size": 1},
+    "optimizer": {"learning_rate": 1e-3},
+    "validation": {"every_steps": 50, "max_rows": 20},
+}
 CONTEXT_TOKENS, ROWS = 448, 1000
 FIT: dict[str, Any] = {
     "model": {"compute_dtype": "float32"},
@@ -55,11 +63,12 @@ FIT: dict[str, Any] = {
     "passes": {"micro_tokens": 1024, "candidates_per_pass": 2},
 }
 GRADIENT = {"kind": "gradient", "learning_rate": 0.3, "size": 8, "epochs": 3}
+FITTED_TO_NOTHING = {"shots": 1}
 VARIANTS: dict[str, dict[str, Any]] = {
-    "single": {"method": {"kind": "single"}},
-    "average": {"method": {"kind": "average"}},
-    "normal": {"method": GRADIENT},
-    "few-shot": {"split": "train", "shots": 32, "method": {"kind": "cmaes", "generations": 4, "population": 8}},
+    "single": {**FITTED_TO_NOTHING, "method": {"kind": "single"}},
+    "average": {**FITTED_TO_NOTHING, "method": {"kind": "average"}},
+    "normal": {"router": {"granularity": "matrix"}, "method": GRADIENT},
+    "few-shot": {"split": "train", "shots": 32, "method": {"kind": "cmaes", "generations": 3, "population": 8}},
 }
 
 
@@ -78,9 +87,11 @@ class Study:
         self.seeds = SEEDS[:1] if quick else SEEDS
 
     def library(self, name: str, seed: int, *, shuffled: bool = False) -> Plan:
-        """Train twelve experts; the plan that says how."""
+        """Train twelve experts, or those of the seen tasks on other rows' answers; the plan that says how."""
         given = yaml.safe_load(OPEN12.read_text())["plan"]
         given["train"] |= {**TRAIN, **({"max_steps": 6} if self._quick else {})}
+        if shuffled:
+            given["experts"] = {name: expert for name, expert in given["experts"].items() if name in SEEN}
         for expert in given["experts"].values():
             expert["sources"] = [self._source(item, shuffled) for item in expert["sources"]]
         base = {"path": str(self._shared / "models/tiny-base")}
@@ -111,13 +122,13 @@ class Study:
             tokens.build(self._root, parse(TokensConfig, {**given, "base": {"path": base}}), base, Policy())
 
     def fit(self, name: str, library: str, tasks: Mapping[str, Any], variants: Mapping[str, Any]) -> verdict.Losses:
-        """Fit every task in every way; held-out losses by (task, variant), those of the base as variant `base`."""
+        """Fit every task in every way on one core; held-out losses by (task, variant), those of the base as `base`."""
         if self._quick:
             tasks = dict(list(tasks.items())[:2])
             variants = {way: {**settings, "shots": 4} for way, settings in variants.items()}
         given = {"name": name, "library": library, "tasks": tasks, "variants": variants, "fit": FIT}
         planned = parse(RoutingPlan, given)
-        made = router.run(self._root, planned, RuntimeConfig(workers=2), Policy())
+        made = router.run(self._root, planned, self._cluster, Policy())
         report.build(self._root, planned, made, Policy())
         found: verdict.Losses = {}
         for (task, variant), system in zip(routing.fits(planned), made, strict=True):
@@ -133,12 +144,14 @@ class Study:
 
 def orders(names: Sequence[str], count: int) -> dict[str, dict[str, Any]]:
     """Variants that weigh the first few experts of random orders, and all of them."""
+    fit = {"split": "train", "shots": 12, "method": GRADIENT}
+    alone = {"split": "train", **FITTED_TO_NOTHING, "method": {"kind": "average"}}
     found: dict[str, dict[str, Any]] = {}
     for number in range(count):
         order = random.Random(number).sample(list(names), len(names))
-        found |= {f"k{size}-{number}": {"experts": order[:size]} for size in SIZES}
-    fit = {"split": "train", "shots": 12, "method": GRADIENT}
-    return {name: {**variant, **fit} for name, variant in (found | {"k12-0": {}}).items()}
+        for size in SIZES:
+            found[f"k{size}-{number}"] = {**(alone if size == 1 else fit), "experts": order[:size]}
+    return {**found, "k12-0": fit}
 
 
 def main() -> None:
@@ -151,19 +164,27 @@ def main() -> None:
     root = Store(StorageConfig().root).sub("staf-quick" if options.quick else "staf")
     study = Study(root, options.shared.resolve(), options.quick)
     plans = {seed: study.library(f"staf-{seed}", seed) for seed in study.seeds}
-    fitted = {
-        seed: study.fit(f"staf-seen-{seed}", plan.name, {task: {"fit": {"seed": seed}} for task in SEEN}, VARIANTS)
-        for seed, plan in plans.items()
-    }
     first = plans[study.seeds[0]]
+    control = study.library("staf-control", first.seed, shuffled=True)
     study.unseen()
     swept: dict[str, dict[str, Any]] = {task: {} for task in SWEPT} | {
         task: {"tokens": f"staf-{task}"} for task in UNSEEN
     }
-    sizes = study.fit("staf-sizes", first.name, swept, orders(list(first.experts), 1 if options.quick else ORDERS))
-    control = study.library("staf-control", first.seed, shuffled=True)
+    variants = orders(list(first.experts), 1 if options.quick else ORDERS)
     theirs = {task: {"tokens": f"{first.name}-{task}", "own": task} for task in SEEN}
-    dealt = study.fit("staf-control", control.name, theirs, {name: VARIANTS[name] for name in ("single", "normal")})
+    with ThreadPoolExecutor(CORES) as cores:
+
+        def fit(name: str, *given: Any) -> Future[verdict.Losses]:
+            return cores.submit(study.fit, f"staf-{name}", *given)
+
+        seen = {
+            seed: fit(f"seen-{seed}", plan.name, {task: {"fit": {"seed": seed}} for task in SEEN}, VARIANTS)
+            for seed, plan in plans.items()
+        }
+        sweeps = [fit(f"sizes-{task}", first.name, {task: given}, variants) for task, given in swept.items()]
+        dealt = fit("control", control.name, theirs, {name: VARIANTS[name] for name in ("single", "normal")})
+    fitted = {seed: losses.result() for seed, losses in seen.items()}
+    sizes = {cell: loss for losses in sweeps for cell, loss in losses.result().items()}
     kinds = {name: expert.category for name, expert in first.experts.items()}
     judged = dict.fromkeys(task for task, _ in fitted[first.seed])
     leaning = {task: [study.weights(f"staf-seen-{seed}", task, "normal") for seed in study.seeds] for task in judged}
@@ -171,7 +192,7 @@ def main() -> None:
         *verdict.of_variants(fitted),
         verdict.of_weights(leaning, kinds),
         *verdict.of_sizes(sizes, {"unseen": [task for task in UNSEEN if (task, "base") in sizes], "seen": SWEPT}),
-        verdict.of_control(fitted[first.seed], dealt),
+        verdict.of_control(fitted[first.seed], dealt.result()),
     ]
     print(json.dumps(claims), flush=True)
 

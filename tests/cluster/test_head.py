@@ -44,12 +44,14 @@ def test_the_literal_command_runs(head: Any) -> None:
     assert "makes it: run that first" in done.stdout and "Traceback" not in done.stdout
 
 
+@pytest.mark.long
 def test_a_job_takes_options_after_two_dashes(head: Any) -> None:
     done = head.submit("-- jobs/prepare_data.py --dry-run data.holdout.seed=7")
     assert done.returncode == 0, done.stdout
     assert "seed: 7" in done.stdout and "data/demo <-" in done.stdout
 
 
+@pytest.mark.long
 def test_a_relative_storage_root_is_refused(head: Any) -> None:
     done = head.submit("jobs/stage2.py storage.root=runs")
     assert done.returncode != 0

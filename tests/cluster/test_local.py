@@ -59,14 +59,8 @@ def test_the_job_s_exit_code_comes_back(user: dict[str, str], tmp_path: Path) ->
     assert folder and not Path(folder[1]).exists()
 
 
-@pytest.mark.parametrize(
-    "ending",
-    [
-        signal.SIGTERM,
-        pytest.param(signal.SIGINT, marks=pytest.mark.long),
-        pytest.param(signal.SIGKILL, marks=pytest.mark.long),
-    ],
-)
+@pytest.mark.long
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_nothing_is_left_when_it_is_ended(user: dict[str, str], tmp_path: Path, ending: signal.Signals) -> None:
     mark = uuid.uuid4().hex
     running = _start(user, tmp_path, ["600", "0"], mark)

@@ -130,8 +130,8 @@ def test_what_nobody_waits_for_any_more_answers_no_later_question(
     pools: Callable[..., Pool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(launch, "Device", Slow)
-    pool = pools(workers=3)
-    while len(pool._idle) < 3:
+    pool = pools(workers=2)
+    while len(pool._idle) < 2:
         pool.ask("say", [(0, 0.05)])
     with pytest.raises(ConfigError, match="^number=-1: is negative$"):
         pool.ask("say", [(1, 0.5), (-1, 0.0), (2, 0.5)])

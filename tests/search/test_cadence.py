@@ -78,6 +78,8 @@ def test_no_preemption_is_a_finite_rate_and_many_are_their_own() -> None:
 def test_the_interval_in_steps() -> None:
     assert cadence.every_steps(2.0, 0.5, 0.25) == round(cadence.daly(2.0, 0.25) / 0.5)
     assert cadence.every_steps(0.001, 60.0, 5.0) == 1
+    seen = cadence.observed(2.0, 3, 36000.0, step_s=0.5)
+    assert seen.steps == round(seen.daly_s / 0.5) and cadence.observed(2.0, 3, 36000.0).steps is None
     for given in ((0.0, 1.0, 1.0), (1.0, 0.0, 1.0), (1.0, 1.0, 0.0), (math.nan, 1.0, 1.0)):
         with pytest.raises(ValueError):
             cadence.every_steps(*given)

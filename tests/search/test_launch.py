@@ -189,7 +189,7 @@ def trial(config: dict[str, Any]) -> None:
 
 
 @pytest.mark.usefixtures("ray_cluster")
-@pytest.mark.parametrize("timing", ["asynchronous", "generational"])
+@pytest.mark.parametrize("timing", ["asynchronous", pytest.param("generational", marks=pytest.mark.long)])
 def test_a_real_study(timing: str, tmp_path: Path) -> None:
     searcher = made(timing=timing, seed=4)
     tuner = tune.Tuner(

@@ -7,10 +7,10 @@ import pytest
 
 from medtrain.artifacts import Policy
 from medtrain.errors import ConfigError, IdentityMismatch, MissingArtifact
-from medtrain.search import trial, trials
+from medtrain.search import cadence, trial, trials
 from medtrain.search.settings import StudyConfig
 from medtrain.search.study import Study, folder
-from medtrain.search.told import read
+from medtrain.search.told import read, rhythm
 from medtrain.storage import Store
 
 
@@ -80,6 +80,21 @@ def test_killed_there_each_time_it_goes_on_to_the_same_trials(configured: Any, t
     assert {told.attempts for told in study.told} == {2 if where == "running" else 1}
     following = [[study.recorded.ask(), study.recorded.ask()] for study in (study, whole)]
     assert following[0] == following[1], "the same distribution, too"
+
+
+def test_trials_write_checkpoints_as_often_as_the_earlier_ones_say(configured: Any) -> None:
+    study = opened(configured(trial={"kind": "quick", "checkpoint_s": 2.0}))
+    first, second = study.next(), study.next()
+    assert first is not None and second is not None
+    assert not [word for order in (first, second) for word in order.overrides if "every" in word]
+    attempt(study, first)
+    study.ended(first.number)
+    third = study.next()
+    seen = rhythm(study.told, study.past.attempts)
+    assert third is not None and seen is not None and seen.preemptions == 2, "started three times in one attempt"
+    assert seen.steps == cadence.every_steps(2.0, 0.5, seen.per_hour) and third.overrides[-1] == f"every={seen.steps}"
+    again = opened(study.config).next()
+    assert again is not None and again.number == second.number and again.overrides[-1] == third.overrides[-1]
 
 
 def test_several_that_were_out_are_handed_out_again_with_the_same_values(configured: Any) -> None:

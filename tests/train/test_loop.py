@@ -123,6 +123,8 @@ def test_every_step_and_every_source_is_logged_and_the_last_state_is_saved(made:
     assert {"validation/notes", "validation/questions"} <= validated[0].keys()
     found = checkpoint.latest(run.store)
     assert found is not None and found.progress == progress and progress.step == 8
+    saved = [line for line in lines if "seconds/checkpoint" in line]
+    assert saved[-1]["step"] == 8 and all(line["seconds/checkpoint"] > 0 for line in saved)
     assert progress.best_loss == min(line["validation/all"] for line in validated)
     rows = Samples.open(locate(made, "tokens", "tiny"))
     assert progress.trained_tokens == 2 * rows.trained_tokens[rows.select("train")].sum()

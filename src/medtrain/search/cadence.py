@@ -37,15 +37,18 @@ class Cadence:
     """Daly's, which is used."""
     overhead: float
     """The share of useful time that is lost on top of it at Daly's interval: checkpoints, and work done twice."""
+    steps: int | None
+    """Daly's interval in training steps, at least one; None where no trial has said what a step takes."""
 
 
-def observed(checkpoint_s: float, preemptions: int, slot_s: float) -> Cadence:
+def observed(checkpoint_s: float, preemptions: int, slot_s: float, step_s: float | None = None) -> Cadence:
     """The cadence of a study that has seen so much.
 
     Args:
         checkpoint_s: seconds of a checkpoint.
         preemptions: attempts that were lost with their machine.
         slot_s: seconds of all attempts, lost ones included.
+        step_s: seconds of a training step, if they are known.
     """
     per_hour = rate(preemptions, slot_s / 3600)
     interval = daly(checkpoint_s, per_hour)
@@ -57,6 +60,7 @@ def observed(checkpoint_s: float, preemptions: int, slot_s: float) -> Cadence:
         young_s=young(checkpoint_s, per_hour),
         daly_s=interval,
         overhead=overhead(interval, checkpoint_s, per_hour),
+        steps=None if step_s is None else every_steps(checkpoint_s, step_s, per_hour),
     )
 
 

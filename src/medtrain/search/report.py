@@ -5,14 +5,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from statistics import median
 from typing import Any
 
 from markupsafe import Markup
 
 from medtrain import artifacts, pages
 from medtrain.artifacts import Artifact
-from medtrain.search import cadence, cost, pictures, trial, trials
+from medtrain.search import cost, pictures, trial, trials
 from medtrain.search.cadence import Cadence
 from medtrain.search.cost import Forecast, Limits, Spent
 from medtrain.search.history import Ellipse
@@ -21,7 +20,7 @@ from medtrain.search.pictures import Mark
 from medtrain.search.searcher import Best
 from medtrain.search.settings import StudyConfig, StudySettings
 from medtrain.search.space import Fixed, Range, Space, assignments
-from medtrain.search.told import Told
+from medtrain.search.told import Told, rhythm
 from medtrain.search.trial import Attempt
 from medtrain.storage import Store
 
@@ -110,7 +109,7 @@ def build(
         command=without_keys(trials.command(given.trying, overrides)) if overrides else "",
         verdict=verdict,
         bill=bill(given, told, attempts),
-        cadence=rhythm(study, attempts),
+        cadence=rhythm(told, attempts),
         artifacts=[artifacts.locate(study, trial.KIND, won)] if won and trial.facts(study, won) else [],
     )
     study.write(REPORT, page(material).encode())
@@ -131,15 +130,6 @@ def bill(given: StudySettings, told: Sequence[Told], attempts: Mapping[str, list
     limits = Limits(given.budget.trials, given.budget.hours, given.budget.cost)
     price = given.price.per_slot_hour
     return Bill(spent, cost.forecast(spent, limits, given.slots, price), price, given.price.currency)
-
-
-def rhythm(study: Store, attempts: Mapping[str, list[Attempt]]) -> Cadence | None:
-    """How often checkpoints are due; None before a trial has said what one takes."""
-    facts = [trial.facts(study, number) or {} for number in attempts]
-    costs = [float(found["checkpoint_s"]) for found in facts if found.get("checkpoint_s")]
-    every = [one for ran in attempts.values() for one in ran]
-    lost = sum(one.how == "lost" for one in every)
-    return cadence.observed(median(costs), lost, trial.seconds(every)) if costs else None
 
 
 def page(material: Material) -> str:

@@ -22,7 +22,7 @@ from medtrain.search.journal import Journal, Recorded
 from medtrain.search.searcher import Best, Outcome, Suggestion
 from medtrain.search.settings import StudyConfig
 from medtrain.search.space import Values, assignments, look_up
-from medtrain.search.told import JOURNAL, Told, recall
+from medtrain.search.told import JOURNAL, Told, recall, rhythm
 from medtrain.search.trial import Order
 from medtrain.storage import Store
 
@@ -214,8 +214,11 @@ class Study:
             own.append(f"{self._trying.seed}={int(look_up(self._base, self._trying.seed) or 0) + made.repeat}")
         of = asdict(trials.identity(self._trying, self.root, own))
         number = fingerprint(of)[:DIGITS]
-        overrides = (*own, *trials.named(self._trying, self.root, self.settings.name, number))
-        return Order(number=number, identity=of, values=made.values, repeat=made.repeat, overrides=overrides)
+        overrides = [*own, *trials.named(self._trying, self.root, self.settings.name, number)]
+        seen = rhythm(self.told, self.past.attempts)
+        if seen is not None and seen.steps is not None:
+            overrides += trials.paced(self._trying, seen.steps)
+        return Order(number=number, identity=of, values=made.values, repeat=made.repeat, overrides=tuple(overrides))
 
     def _told_already(self, made: Suggestion, order: Order) -> bool:
         """Whether a trial has ended before, and nobody had told the search; it is told now."""

@@ -2,11 +2,13 @@
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from statistics import median
 from typing import Any
 
-from medtrain.search import trial
+from medtrain.search import cadence, trial
+from medtrain.search.cadence import Cadence
 from medtrain.search.journal import Event, Journal
 from medtrain.search.searcher import Outcome, Suggestion
 from medtrain.search.space import Values
@@ -31,6 +33,8 @@ class Told:
     metrics: dict[str, Any] = field(default_factory=dict)
     number: str = ""
     """The name of the trial's folder; none for a setting that made no config."""
+    beside: dict[str, Any] = field(default_factory=dict)
+    """What stands beside its numbers, see `trial.BESIDE`."""
 
 
 @dataclass
@@ -68,6 +72,7 @@ class Past:
             order=len(self.told),
             metrics=found["metrics"] if found else {},
             number=number,
+            beside={name: found[name] for name in trial.BESIDE if name in found} if found else {},
         )
         self.told.append(told)
         return told
@@ -102,6 +107,26 @@ def recall(store: Store, events: Iterable[Event]) -> Past:
 def read(store: Store) -> list[Told]:
     """A study's trials with an outcome, in the order of completion; `store` is its folder."""
     return recall(store, Journal(store.sub(JOURNAL)).read()).told
+
+
+def rhythm(told: Iterable[Told], attempts: Mapping[str, list[Attempt]]) -> Cadence | None:
+    """How often checkpoints are due; None before a trial has said what one takes.
+
+    Preemptions are attempts that were lost with their process or node, and workers that a trial lost by itself: each
+    attempt starts them once, every start beyond that replaces lost ones.
+
+    Args:
+        told: trials with an outcome.
+        attempts: of every trial, by its folder's name.
+    """
+    ended = list(told)
+    costs, steps = ([one.beside[name] for one in ended if one.beside.get(name)] for name in ("checkpoint_s", "step_s"))
+    if not costs:
+        return None
+    every = [one for ran in attempts.values() for one in ran]
+    lost = sum(one.how == "lost" for one in every)
+    inside = sum(max(0, one.beside["groups"] - one.attempts) for one in ended if "groups" in one.beside)
+    return cadence.observed(median(costs), lost + inside, trial.seconds(every), median(steps) if steps else None)
 
 
 def _key(values: Values, repeat: int) -> str:

@@ -24,6 +24,8 @@ from medtrain.search.trials import Report, Stopped, Trials
 from medtrain.storage import Store
 
 KIND, FILES, ATTEMPTS, ABOUT = "trials", "files", "attempts", "trial.json"
+BESIDE = ("device", "checkpoint_s", "step_s", "groups")
+"""What a trial may return beside its numbers, see `search/trials/`."""
 BEAT_S = 15.0
 """How often a running attempt says that it lives."""
 How = Literal["running", "done", "failed", "pruned", "lost", "killed"]
@@ -190,7 +192,7 @@ def _beating(study: Store, number: str, attempt: int) -> Iterator[threading.Even
 
 
 def _finish(build: Build, study: Store, order: Order, result: dict[str, Any]) -> dict[str, Any]:
-    beside: dict[str, Any] = {name: result[name] for name in ("device", "checkpoint_s") if name in result}
+    beside: dict[str, Any] = {name: result[name] for name in BESIDE if name in result}
     metrics = {name: value for name, value in result.items() if name not in beside}
     ran = attempts(study, order.number)
     tried = {"values": order.values, "repeat": order.repeat, "attempts": len(ran), "node": ran[-1].node}

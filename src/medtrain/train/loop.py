@@ -225,11 +225,17 @@ def _close(run: Run[E]) -> None:
 
 
 def _save(run: Run[E], durable: bool) -> None:
-    """Gather the state once, collectively, and hand it to the tiers; both write behind the training."""
+    """Gather the state once, collectively, and hand it to the tiers; both write behind the training.
+
+    What a durable one takes from training is logged: how often one is due follows from it.
+    """
     if run.progress.updates == 0:  # every batch so far was left out
         return
+    began = time.perf_counter()
     run.kept = Checkpoint("this process", run.progress, run.engine.state())
     if run.saver is not None and durable:
         run.saver.save(run.progress, run.kept.state)
     if run.memory is not None:
         run.memory.save(run.progress, run.kept.state)
+    if durable:
+        run.log({"seconds/checkpoint": time.perf_counter() - began})

@@ -71,6 +71,13 @@ def test_the_winner_is_a_command_line(given: job.Config, store: Store) -> None:
     assert (PROJECT / words[0]).is_file()
 
 
+def test_how_often_it_saves_is_no_part_of_what_it_is(given: job.Config, made: Store) -> None:
+    (often,) = job.paced(given, 12)
+    assert often == "train.checkpoint.every_steps=12"
+    assert job.identity(given, made, [often]) == job.identity(given, made, [])
+    assert job.paced(given.model_copy(update={"overrides": ("train.checkpoint.every_steps=3",)}), 12) == []
+
+
 def test_it_takes_what_its_workers_take(given: job.Config, store: Store) -> None:
     four = given.model_copy(update={"overrides": ("runtime.workers=4", "runtime.cpus_per_worker=2")})
     assert job.takes(four, store, gpu=False) == {"CPU": 8.0}
@@ -122,7 +129,10 @@ def test_validation_losses_are_reported_as_they_come(
     assert [(step, n["validation_loss"], n["best_loss"]) for step, n in losses] == [(2, 3, 3), (4, 2, 2), (6, 2.5, 2)]
     assert len(seen) > len(losses), "it asks whether to go on while there are none"
     assert b"no room" in script.folder.read("printed.txt")
-    assert job._last(script.log) == {"validation_loss": 2.5}, "the last one, not the best"
+    with script.log.open("a") as log:
+        log.write('{"step": 6, "seconds/checkpoint": 0.25}\n{"step": 7, "tokens": 90.0, "tokens_per_s": 180.0}\n')
+    told = {"validation_loss": 2.5, "checkpoint_s": 0.25, "step_s": 0.5}
+    assert job._told(script.log) == told, "the last loss, not the best"
 
 
 def test_a_stopped_trial_s_job_ends_before_the_trial_does(

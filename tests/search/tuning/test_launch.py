@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import ray
+import several
 
 from medtrain.artifacts import Policy
 from medtrain.search import trial
@@ -26,9 +27,10 @@ LIMIT_S = 240.0
 
 
 class Drivers:
-    """Processes of `tune/run_study.py`, one after another, on the tests' cluster."""
+    """Processes of `tune/run_study.py`, one after another, on the tests' cluster or the one that `cluster` names."""
 
-    def __init__(self, config: StudyConfig, folder: Path):
+    def __init__(self, config: StudyConfig, folder: Path, cluster: dict[str, str] | None = None):
+        self.cluster = cluster
         self.log, self.printed = folder / "trials.log", folder / "printed"
         self.config = config.model_copy(
             update={"study": config.study.model_copy(update={"trial": {**config.study.trial, "log": str(self.log)}})}
@@ -37,11 +39,9 @@ class Drivers:
         self._command = [sys.executable, str(PROJECT / "tune/run_study.py"), "--config", str(folder / "study.yaml")]
 
     def start(self) -> "subprocess.Popen[bytes]":
-        address = ray.get_runtime_context().gcs_address
+        cluster = self.cluster or {"RAY_ADDRESS": ray.get_runtime_context().gcs_address}
         with self.printed.open("ab") as output:
-            return subprocess.Popen(
-                self._command, env={**os.environ, "RAY_ADDRESS": address}, stdout=output, stderr=output
-            )
+            return subprocess.Popen(self._command, env={**os.environ, **cluster}, stdout=output, stderr=output)
 
     def lines(self) -> list[str]:
         return self.log.read_text(encoding="utf-8").splitlines() if self.log.exists() else []
@@ -55,9 +55,16 @@ class Drivers:
         driver.send_signal(signal.SIGKILL)
         return driver.wait() < 0
 
-    def finish(self) -> str:
-        """Run one to its end; what all of them printed."""
-        driver = self.start()
+    def until_finished(self, driver: "subprocess.Popen[bytes]", count: int) -> None:
+        """Wait until so many trials have ended, while a driver lives."""
+        until = time.monotonic() + LIMIT_S
+        while len(finished(self.config)) < count:
+            assert driver.poll() is None and time.monotonic() < until, self.printed.read_text(encoding="utf-8")
+            time.sleep(0.05)
+
+    def finish(self, driver: "subprocess.Popen[bytes] | None" = None) -> str:
+        """Run one to its end, or wait for one that runs; what all of them printed."""
+        driver = driver or self.start()
         try:
             code = driver.wait(LIMIT_S)
         finally:
@@ -138,7 +145,7 @@ def as_logged(study: Study) -> None:
 @pytest.mark.parametrize(
     ("timing", "kills", "trials"),
     [
-        ("generational", 3, 18),
+        ("generational", 2, 12),
         pytest.param("generational", 20, 120, marks=pytest.mark.long),
         pytest.param("asynchronous", 20, 120, marks=[pytest.mark.long]),
     ],
@@ -155,6 +162,40 @@ def test_a_killed_study_goes_on(configured: Any, tmp_path: Path, timing: str, ki
     study = killed_and_gone_on(Drivers(config, tmp_path), kills)
     (as_undisturbed if timing == "generational" else as_logged)(study)
     assert not study.store.exists("ray")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("lost", ["every worker node", "the head"])
+def test_a_study_outlives_its_machines(configured: Any, tmp_path: Path, lost: str) -> None:
+    """Storage lies outside of the cluster, as an object store does."""
+    config = configured(
+        runtime={"use_gpu": False}, trial={"kind": "quick", "seconds": 1.0}, slots=2, budget={"trials": 14}
+    )
+    with several.cluster(2) as cluster:
+        drivers = Drivers(config, tmp_path, cluster.environment)
+        driver = drivers.start()
+        drivers.until_finished(driver, 4)
+        for node in list(cluster.nodes):
+            cluster.lose(node)
+        if lost == "the head":
+            cluster.head.lose()
+            driver.kill()
+        known = settings(config, finished(config))
+        before = begun(drivers)
+        if lost == "every worker node":
+            time.sleep(3)
+            cluster.add()
+            printed = drivers.finish(driver)
+            assert "lost with its process" in printed
+    if lost == "the head":
+        driver.wait()
+        with several.cluster(1) as another:
+            drivers.cluster = another.environment
+            drivers.finish()
+    after, study = begun(drivers), Study(Store(config.storage.root), drivers.config, Policy())
+    assert {setting: after[setting] for setting in known} == {setting: before[setting] for setting in known}
+    assert [told.outcome for told in study.told] == ["done"] * 14
+    assert any(told.attempts > 1 for told in study.told), "none was running: nothing was lost"
 
 
 @pytest.mark.long

@@ -7,13 +7,15 @@ A plug-in has `Config`, a `TrialConfig`, and
 * `command(config, overrides)`: such a trial as a command line;
 * `Trials(config, root, cpus, gpu)`: a process that runs trials one after another and may keep things in memory
   between them. `run(folder, overrides, report)` runs one, or goes on with it from what lies in `folder`, which is its
-  own, and returns its numbers by name, the study's metric among them; `device` (text) and `checkpoint_s` (what a
-  checkpoint costs, seconds) may stand beside them. It calls `report(step, numbers)` as often as it likes, without
+  own, and returns its numbers by name, the study's metric among them; `device` (text), `checkpoint_s` and `step_s`
+  (seconds that a checkpoint and a step take) and `groups` (how often its workers were started) may stand beside them.
+  It calls `report(step, numbers)` as often as it likes, without
   numbers to ask only whether to go on, and lets `Stopped` through once it has cleaned up.
 
 A plug-in may have, too,
 
 * `named(config, root, study, number)`: overrides that are no part of the identity, such as an artifact's name;
+* `paced(config, steps)`: overrides that write a checkpoint each so many steps, no part of the identity either;
 * `takes(config, root, gpu)`: what a trial reserves of the cluster by itself, outside of its process, by Ray's names;
 * `estimate(config, root)`: what one trial takes, as text for `--dry-run`;
 * `prune(config, root, overrides)`: delete what lies outside of `folder` of a trial that is not among the best.
@@ -119,6 +121,12 @@ def named(config: TrialConfig, root: Store, study: str, number: str) -> list[str
     """Overrides that are no part of a trial's identity; `number` is its fingerprint's beginning."""
     own = getattr(_module(config.kind), "named", None)
     return list(own(config, root, study, number)) if own else []
+
+
+def paced(config: TrialConfig, steps: int) -> list[str]:
+    """Overrides that write a checkpoint each so many steps; none where the kind has no such setting."""
+    own = getattr(_module(config.kind), "paced", None)
+    return list(own(config, steps)) if own else []
 
 
 def takes(config: TrialConfig, root: Store, gpu: bool) -> dict[str, float]:

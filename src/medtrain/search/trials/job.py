@@ -16,12 +16,13 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from statistics import median
 from typing import Any, Literal
 
 from pydantic import Field
 
 from medtrain import artifacts, config
-from medtrain.artifacts import Artifact, Identity
+from medtrain.artifacts import Identity
 from medtrain.errors import TrainingError
 from medtrain.search.trials import Report, TrialConfig, tree
 from medtrain.storage import Store
@@ -30,6 +31,7 @@ from medtrain.train.command import Job, plan
 
 LOOK_S, GRACE_S, TAIL = 1.0, 10.0, 15
 PR_SET_PDEATHSIG = 1
+EVERY = "train.checkpoint.every_steps"
 OF_A_WORKER = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "RAY_JOB_ID", "RAY_JOB_CONFIG_JSON_ENV_VAR", "RAY_RAYLET_PID")
 """What Ray gives a worker's process and must not reach the job that it starts."""
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
@@ -64,6 +66,12 @@ def identity(given: Config, root: Store, overrides: list[str]) -> Identity:
 def named(given: Config, root: Store, study: str, number: str) -> list[str]:
     """The artifact's own name, and where it lies."""
     return [f"train.name={study}-{number}", f"storage.root={root.root}"]
+
+
+def paced(given: Config, steps: int) -> list[str]:
+    """How often it writes a checkpoint, unless the study's own overrides say so."""
+    said = any(override.startswith(f"{EVERY}=") for override in given.overrides)
+    return [] if said else [f"{EVERY}={steps}"]
 
 
 def command(given: Config, overrides: list[str]) -> str:
@@ -116,16 +124,14 @@ class Trials:
             if process.returncode:
                 last = "\n".join(text.decode("utf-8", "replace").splitlines()[-TAIL:])
                 raise TrainingError(f"{line} ended with {process.returncode}:\n{last}")
-        return _numbers(artifacts.locate(self._root, train.kind, train.name)) | _last(run.local("log/metrics.jsonl"))
+        made = artifacts.locate(self._root, train.kind, train.name)
+        numbers = {name: value for name, value in made.facts.items() if isinstance(value, int | float)}
+        return {**numbers, **_told(run.local("log/metrics.jsonl")), "groups": len(run.files("attempts"))}
 
 
 def _job(given: Config, overrides: list[str]) -> Job:
     named = tree() / "jobs" / "configs" / given.job / f"{given.config}.yaml"
     return config.load(Job, named if named.is_file() else Path(given.config), [*given.overrides, *overrides])
-
-
-def _numbers(made: Artifact) -> dict[str, Any]:
-    return {name: value for name, value in made.facts.items() if isinstance(value, int | float)}
 
 
 @contextlib.contextmanager
@@ -157,11 +163,14 @@ def _end_with_parent() -> None:
         _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
-def _last(log: Path) -> dict[str, float]:
-    """The last validation loss that a whole job has logged, which need not be its best."""
-    found = [json.loads(line).get("validation/all") for line in log.read_text().splitlines()] if log.exists() else []
-    losses = [loss for loss in found if loss is not None]
-    return {"validation_loss": losses[-1]} if losses else {}
+def _told(log: Path) -> dict[str, float]:
+    """What a whole job has logged: its last validation loss, which need not be its best, and its median times."""
+    lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    losses = [line["validation/all"] for line in lines if line.get("validation/all") is not None]
+    checkpoints = [line["seconds/checkpoint"] for line in lines if "seconds/checkpoint" in line]
+    steps = [line["tokens"] / line["tokens_per_s"] for line in lines if line.get("tokens_per_s")]
+    found = {"validation_loss": losses[-1:], "checkpoint_s": checkpoints, "step_s": steps}
+    return {name: median(values) for name, values in found.items() if values}
 
 
 def _followed(log: Path, process: "subprocess.Popen[bytes]") -> Iterator[tuple[int, dict[str, float]]]:

@@ -29,11 +29,13 @@ class Config(TrialConfig):
     """How often it reports on the way."""
     trouble: float = 0.0
     """Share of settings with which something goes wrong."""
+    checkpoint_s: float = 0.0
+    """What it says that a checkpoint takes; its workers were started three times then."""
     troubles: tuple[str, ...] = TROUBLES
     """What does, each as likely."""
 
 
-BASE = {"x": 0.5, "y": 0.5, "seed": 0}
+BASE = {"x": 0.5, "y": 0.5, "seed": 0, "every": 1}
 
 
 def base(config: Config, root: Store) -> dict[str, Any]:
@@ -49,6 +51,11 @@ def identity(config: Config, root: Store, overrides: list[str]) -> Identity:
 def command(config: Config, overrides: list[str]) -> str:
     """No program has it."""
     return " ".join(["quick", *overrides])
+
+
+def paced(config: Config, steps: int) -> list[str]:
+    """It writes none; a test looks whether it is told."""
+    return [f"every={steps}"]
 
 
 class Trials:
@@ -79,7 +86,8 @@ class Trials:
                 folder.write("seen", b"")
                 os._exit(1)
         self._say(f"end {x!r} {y!r}")
-        return {"loss": loss, "device": "none", "checkpoint_s": 0.0}
+        said = {"checkpoint_s": given.checkpoint_s, "step_s": 0.5, "groups": 3} if given.checkpoint_s else {}
+        return {"loss": loss, "device": "none", **said}
 
     def _say(self, line: str) -> None:
         if self._config.log:
