@@ -3,7 +3,7 @@
 
 Three libraries of other seeds, one of experts that were taught other rows' answers, and routers over them; all of them
 artifacts, so that a killed study goes on where it was. Losses are those of held-out rows, in nats per trained token;
-intervals are 95 % of a paired bootstrap over tasks and their runs. `make study-staf` runs it.
+what their intervals are over is in `verdict.py`. `make study-staf` runs it.
 """
 
 import argparse
@@ -11,8 +11,9 @@ import json
 import os
 import random
 import sys
+import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ os.environ["MEDTRAIN_PLUGINS"] = str(HERE / "plugins")
 import yaml
 
 from medtrain import artifacts, runtime
-from medtrain.artifacts import Policy
+from medtrain.artifacts import Artifact, Policy
 from medtrain.config import parse
 from medtrain.data import pipeline as data
 from medtrain.data.pipeline import DataConfig
@@ -40,10 +41,10 @@ from medtrain.tokens.config import TokensConfig
 from studies import verdict
 
 OPEN12 = HERE.parents[1] / "jobs/configs/train_experts/open12.yaml"
-SEEDS, ORDERS, SIZES = (1, 2, 3), 10, (1, 3, 6)
+SEEDS, ORDERS, SIZES = (1, 2, 3), 10, (1, 3, 6, 12)
 CORES = 2
 SEEN = ("bc5cdr_ner", "chemprot", "hoc", "pubmedqa", "meqsum", "disease_attributes")
-SWEPT = ("hoc",)
+SWEPT = ("hoc", "meqsum")
 UNSEEN: dict[str, dict[str, Any]] = {
     "ddi_entities": {"source": "ddi2013", "task": "ner", "path": "ddi2013/DDICorpus-2013.zip"},
     "cmedqa2": {"source": "alpaca", "path": "cmedqa2_text/test.json", "task": "qa", "local_split": {}},
@@ -67,9 +68,11 @@ FITTED_TO_NOTHING = {"shots": 1}
 VARIANTS: dict[str, dict[str, Any]] = {
     "single": {**FITTED_TO_NOTHING, "method": {"kind": "single"}},
     "average": {**FITTED_TO_NOTHING, "method": {"kind": "average"}},
-    "normal": {"router": {"granularity": "matrix"}, "method": GRADIENT},
-    "few-shot": {"split": "train", "shots": 32, "method": {"kind": "cmaes", "generations": 3, "population": 8}},
+    "normal": {"method": GRADIENT},
+    "by-matrix": {"router": {"granularity": "matrix"}, "method": GRADIENT},
+    "few-shot": {"split": "train", "shots": 32, "method": {"kind": "cmaes", "generations": 3, "population": 6}},
 }
+OF_CONTROL = ("single", "average", "normal")
 
 
 class Study:
@@ -121,14 +124,23 @@ class Study:
             given = {"name": f"staf-{name}", "data": f"staf-{name}", "context_tokens": CONTEXT_TOKENS, "seed": 1}
             tokens.build(self._root, parse(TokensConfig, {**given, "base": {"path": base}}), base, Policy())
 
-    def fit(self, name: str, library: str, tasks: Mapping[str, Any], variants: Mapping[str, Any]) -> verdict.Losses:
-        """Fit every task in every way on one core; held-out losses by (task, variant), those of the base as `base`."""
+    def plan(
+        self, name: str, library: str, tasks: Mapping[str, Any], variants: Mapping[str, Any], **fit: Any
+    ) -> RoutingPlan:
+        """Tasks fitted in some ways."""
         if self._quick:
             tasks = dict(list(tasks.items())[:2])
             variants = {way: {**settings, "shots": 4} for way, settings in variants.items()}
-        given = {"name": name, "library": library, "tasks": tasks, "variants": variants, "fit": FIT}
-        planned = parse(RoutingPlan, given)
-        made = router.run(self._root, planned, self._cluster, Policy())
+        given = {"name": f"staf-{name}", "library": library, "tasks": tasks, "variants": variants}
+        return parse(RoutingPlan, {**given, "fit": {**FIT, **fit}})
+
+    def fit(self, planned: RoutingPlan) -> list[Artifact]:
+        """Fit what is missing of a plan, on one core."""
+        return router.run(self._root, planned, self._cluster, Policy())
+
+    def losses(self, planned: RoutingPlan) -> verdict.Losses:
+        """Held-out losses by (task, variant) of a plan that is fitted, those of the base as `base`; and its report."""
+        made = self.fit(planned)
         report.build(self._root, planned, made, Policy())
         found: verdict.Losses = {}
         for (task, variant), system in zip(routing.fits(planned), made, strict=True):
@@ -136,22 +148,31 @@ class Study:
             found |= {(task, variant): judged["fitted"], (task, "base"): judged["base"]}
         return found
 
-    def weights(self, plan: str, task: str, variant: str) -> dict[str, float]:
-        """A fitted router's weights by expert."""
-        found: dict[str, float] = artifacts.locate(self._root, "router", f"{plan}-{task}-{variant}").facts["weights"]
-        return found
+    def leanings(self, planned: RoutingPlan, variant: str) -> dict[str, dict[str, float]]:
+        """The experts' weights by task, under one variant of a plan that is fitted."""
+        names = {task: f"{planned.name}-{task}-{variant}" for task in planned.tasks}
+        return {task: artifacts.locate(self._root, "router", name).facts["weights"] for task, name in names.items()}
+
+    def say(self, claims: list[dict[str, Any]], minutes: float) -> None:
+        """Keep what was found, as findings.json and a table for people."""
+        self._root.write("findings.json", json.dumps({"minutes": minutes, "claims": claims}, indent=1).encode())
+        lines = ["| claim | mean | 95 % | |", "|---|---|---|---|"]
+        lines += [
+            f"| {c['claim']} | {c['mean']:+.4f} | {c['interval'][0]:+.4f} to {c['interval'][1]:+.4f} | {c['verdict']} |"
+            for c in claims
+        ]
+        self._root.write("findings.md", "\n".join([*lines, ""]).encode())
+        print(f"{minutes:.1f} minutes; findings: {self._root.root}/findings.md", flush=True)
 
 
 def orders(names: Sequence[str], count: int) -> dict[str, dict[str, Any]]:
-    """Variants that weigh the first few experts of random orders, and all of them."""
+    """Variants that weigh the first few experts of random orders, or all of them, on rows of each order's own."""
     fit = {"split": "train", "shots": 12, "method": GRADIENT}
-    alone = {"split": "train", **FITTED_TO_NOTHING, "method": {"kind": "average"}}
     found: dict[str, dict[str, Any]] = {}
     for number in range(count):
         order = random.Random(number).sample(list(names), len(names))
-        for size in SIZES:
-            found[f"k{size}-{number}"] = {**(alone if size == 1 else fit), "experts": order[:size]}
-    return {**found, "k12-0": fit}
+        found |= {f"k{size}-{number}": {**fit, "seed": number, "experts": order[:size]} for size in SIZES}
+    return found
 
 
 def main() -> None:
@@ -160,41 +181,49 @@ def main() -> None:
     parser.add_argument("--shared", type=Path, required=True, help="folder with data/ and models/tiny-base")
     parser.add_argument("--quick", action="store_true", help="a few steps, to see that it runs")
     options = parser.parse_args()
+    began = time.monotonic()
     runtime.connect()
     root = Store(StorageConfig().root).sub("staf-quick" if options.quick else "staf")
     study = Study(root, options.shared.resolve(), options.quick)
-    plans = {seed: study.library(f"staf-{seed}", seed) for seed in study.seeds}
-    first = plans[study.seeds[0]]
+    libraries = {seed: study.library(f"staf-{seed}", seed) for seed in study.seeds}
+    first = libraries[study.seeds[0]]
     control = study.library("staf-control", first.seed, shuffled=True)
     study.unseen()
-    swept: dict[str, dict[str, Any]] = {task: {} for task in SWEPT} | {
-        task: {"tokens": f"staf-{task}"} for task in UNSEEN
+    seen = {
+        seed: study.plan(f"seen-{seed}", library.name, {task: {} for task in SEEN}, VARIANTS, seed=seed)
+        for seed, library in libraries.items()
     }
+    unseen: dict[str, Any] = {task: {"tokens": f"staf-{task}"} for task in UNSEEN}
     variants = orders(list(first.experts), 1 if options.quick else ORDERS)
-    theirs = {task: {"tokens": f"{first.name}-{task}", "own": task} for task in SEEN}
+    sizes = {
+        group: study.plan(f"sizes-{group}", first.name, tasks, variants)
+        for group, tasks in (("unseen", unseen), ("seen", {task: {} for task in SWEPT}))
+    }
+    few = {name: VARIANTS[name] for name in OF_CONTROL}
+    theirs: dict[str, Any] = {task: {"tokens": f"{first.name}-{task}", "own": task} for task in SEEN}
+    taught, dealt = (
+        study.plan(name, library, theirs, few, experts=list(SEEN), seed=first.seed)
+        for name, library in (("taught", first.name), ("control", control.name))
+    )
+    parts = [part for planned in sizes.values() for part in by_task(planned)]
     with ThreadPoolExecutor(CORES) as cores:
-
-        def fit(name: str, *given: Any) -> Future[verdict.Losses]:
-            return cores.submit(study.fit, f"staf-{name}", *given)
-
-        seen = {
-            seed: fit(f"seen-{seed}", plan.name, {task: {"fit": {"seed": seed}} for task in SEEN}, VARIANTS)
-            for seed, plan in plans.items()
-        }
-        sweeps = [fit(f"sizes-{task}", first.name, {task: given}, variants) for task, given in swept.items()]
-        dealt = fit("control", control.name, theirs, {name: VARIANTS[name] for name in ("single", "normal")})
-    fitted = {seed: losses.result() for seed, losses in seen.items()}
-    sizes = {cell: loss for losses in sweeps for cell, loss in losses.result().items()}
+        list(cores.map(study.fit, [*seen.values(), *parts, taught, dealt]))
     kinds = {name: expert.category for name, expert in first.experts.items()}
-    judged = dict.fromkeys(task for task, _ in fitted[first.seed])
-    leaning = {task: [study.weights(f"staf-seen-{seed}", task, "normal") for seed in study.seeds] for task in judged}
+    leanings = [study.leanings(planned, "normal") for planned in seen.values()]
     claims = [
-        *verdict.of_variants(fitted),
-        verdict.of_weights(leaning, kinds),
-        *verdict.of_sizes(sizes, {"unseen": [task for task in UNSEEN if (task, "base") in sizes], "seen": SWEPT}),
-        verdict.of_control(fitted[first.seed], dealt.result()),
+        *verdict.of_variants({seed: study.losses(planned) for seed, planned in seen.items()}),
+        verdict.of_weights(leanings, kinds),
+        *(claim for group, planned in sizes.items() for claim in verdict.of_sizes(study.losses(planned), group)),
+        *verdict.of_control(study.losses(taught), study.losses(dealt)),
+        verdict.of_weights([study.leanings(dealt, "normal")], kinds, control=True),
     ]
+    study.say(claims, (time.monotonic() - began) / 60)
     print(json.dumps(claims), flush=True)
+
+
+def by_task(planned: RoutingPlan) -> list[RoutingPlan]:
+    """A plan's tasks one by one, to be fitted side by side."""
+    return [planned.model_copy(update={"tasks": {task: given}}) for task, given in planned.tasks.items()]
 
 
 if __name__ == "__main__":

@@ -1,87 +1,88 @@
-"""What a study's losses say of the paper's claims: each with its interval, and whether it holds."""
+"""What a study's losses say of the paper's claims: each with its 95 % interval, and whether it holds.
+
+Intervals are bootstraps: of the variants and the control over tasks and, within each, its runs; of the number of
+experts over the orders in which they come, the tasks being given. An interval that holds 0 says neither.
+"""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from statistics import fmean
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 Losses = dict[tuple[str, str], float]
 """Held-out loss by (task, variant); `base` is the bare base."""
+Values = tuple[float, float, float]
+"""Mean and interval."""
 RESAMPLES = 4000
 
 
 def of_variants(fitted: Mapping[int, Losses]) -> list[dict[str, Any]]:
     """The order of the variants, over tasks and seeds."""
-    found = []
-    for better, worse, least in (
-        ("normal", "single", "mean"),
-        ("normal", "average", "mean"),
-        ("few-shot", "average", "interval"),
-    ):
-        apart = _by_task(
-            {seed: {t: losses[t, worse] - losses[t, better] for t in _tasks(losses)} for seed, losses in fitted.items()}
-        )
-        mean, low, high = interval(apart)
-        found.append(
-            _said(f"loss({worse}) - loss({better})", (mean, low, high), (mean >= 0) if least == "mean" else low > 0)
-        )
-    return found
+    runs = list(fitted.values())
+    ways = dict.fromkeys(name for _, name in runs[0])
+    means = {name: fmean(losses[t, name] for losses in runs for t in _tasks(losses)) for name in ways}
+    print("mean loss:", {name: round(mean, 4) for name, mean in means.items()})
+    best = min("single", "average", key=means.__getitem__)
+    pairs = (("normal", best), ("by-matrix", best), ("few-shot", "average"))
+    apart = {(better, worse): interval(_apart(runs, worse, better)) for better, worse in pairs}
+    return [_said(f"loss({worse}) - loss({better})", values, "above") for (better, worse), values in apart.items()]
 
 
-def of_weights(leaning: Mapping[str, Sequence[Mapping[str, float]]], kinds: Mapping[str, str]) -> dict[str, Any]:
-    """How many tasks lean most on their own expert or on one of its kind."""
+def of_weights(
+    leanings: Sequence[Mapping[str, Mapping[str, float]]], kinds: Mapping[str, str], *, control: bool = False
+) -> dict[str, Any]:
+    """How many tasks lean most on their own expert or on one of its kind, by the mean over runs.
+
+    Args:
+        leanings: of each run, the experts' weights by task.
+        kinds: the experts' kinds.
+        control: whether the experts learnt nothing that fits: then at most half of the tasks may.
+    """
     leads = {}
-    for task, weights in leaning.items():
-        mean = {name: fmean(each[name] for each in weights) for name in kinds}
+    for task in leanings[0]:
+        mean = {name: fmean(run[task][name] for run in leanings) for name in leanings[0][task]}
         leads[task] = max(mean, key=mean.__getitem__)
         print(f"{task:20} leans on {leads[task]} ({mean[leads[task]]:.2f}; its own {mean[task]:.2f})")
     own = sum(kinds[leads[task]] == kinds[task] for task in leads)
-    return _said(
-        f"of {len(leads)} tasks, those that lean on an expert of their kind", (own, own, own), own >= len(leads) - 1
-    )
+    who = "control: of" if control else "of"
+    holds = own <= len(leads) // 2 if control else own >= len(leads) - 1
+    claim = f"{who} {len(leads)} tasks, those that lean on an expert of their kind"
+    return _claim(claim, (own, own, own), "holds" if holds else "does not hold")
 
 
-def of_sizes(found: Losses, groups: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
-    """What twelve experts are worth over one, to tasks that none was trained for and to those that one was."""
-    claims = []
-    for group, tasks in groups.items():
-        sizes: dict[int, list[float]] = {}
-        for (task, variant), loss in found.items():
-            if task in tasks and variant != "base":
-                sizes.setdefault(int(variant[1:].split("-")[0]), []).append(loss)
-        print(
-            f"{group} tasks, loss by experts:",
-            {size: round(fmean(losses), 4) for size, losses in sorted(sizes.items())},
-        )
-        singles = [variant for task, variant in found if task == tasks[0] and variant.startswith("k1-")]
-        apart = {task: [found[task, variant] - found[task, "k12-0"] for variant in singles] for task in tasks}
-        values = interval(apart)
-        claims.append(
-            _said(
-                f"loss(1 expert) - loss(12 experts), {group} tasks",
-                values,
-                values[1] > 0 if group == "unseen" else values[2] >= 0,
-            )
-        )
+def of_sizes(found: Losses, group: str) -> list[dict[str, Any]]:
+    """How the loss changes with the number of experts, order by order: at each step, and at each doubling.
+
+    Args:
+        found: losses of variants `k<number of experts>-<order>`.
+        group: `unseen` tasks, whose loss is to fall, or `seen` ones, whose loss is not to rise.
+    """
+    curves = _curves(found)
+    sizes = sorted(curves[0])
+    print(f"{group} tasks, loss by experts:", {size: round(fmean(c[size] for c in curves), 4) for size in sizes})
+    want: Literal["above", "not below"] = "above" if group == "unseen" else "not below"
+    slopes = [-float(np.polyfit(np.log2(sizes), [curve[size] for size in sizes], 1)[0]) for curve in curves]
+    claims = [_said(f"{group} tasks: fall of the loss at each doubling of the experts", interval({"": slopes}), want)]
+    for less, more in pairwise(sizes):
+        falls = interval({"": [curve[less] - curve[more] for curve in curves]})
+        claims.append(_said(f"{group} tasks: loss({less} experts) - loss({more} experts)", falls, want))
     return claims
 
 
-def of_control(taught: Losses, dealt: Losses) -> dict[str, Any]:
-    """What experts are worth to a router, less what experts are worth that were taught other rows' answers."""
-    apart = {task: [dealt[task, "normal"] - taught[task, "normal"]] for task in _tasks(taught)}
-    print(
-        "gain over the base:",
-        {
-            name: round(fmean(each[t, "base"] - each[t, "normal"] for t in _tasks(each)), 4)
-            for name, each in (("taught", taught), ("control", dealt))
-        },
-    )
-    values = interval(apart)
-    return _said("loss(normal, control) - loss(normal)", values, values[1] > 0)
+def of_control(taught: Losses, dealt: Losses) -> list[dict[str, Any]]:
+    """What experts are worth to a router, less what as many are worth that were taught other rows' answers."""
+    claims = []
+    for worse in ("base", "average"):
+        gains = [{t: losses[t, worse] - losses[t, "normal"] for t in _tasks(losses)} for losses in (taught, dealt)]
+        print(f"loss({worse}) - loss(normal):", dict(zip(("taught", "control"), map(_mean, gains), strict=True)))
+        apart = {task: [gains[0][task] - gains[1][task]] for task in gains[0]}
+        claims.append(_said(f"loss({worse}) - loss(normal), less that of the control", interval(apart), "above"))
+    return claims
 
 
-def interval(groups: Mapping[str, Sequence[float]]) -> tuple[float, float, float]:
+def interval(groups: Mapping[str, Sequence[float]]) -> Values:
     """Mean of the groups' means and its 95 % interval, by a bootstrap of groups and, within each, of its values."""
     draw, values = np.random.default_rng(0), [np.array(group) for group in groups.values()]
     means = []
@@ -92,16 +93,38 @@ def interval(groups: Mapping[str, Sequence[float]]) -> tuple[float, float, float
     return float(np.mean([group.mean() for group in values])), float(low), float(high)
 
 
+def _curves(found: Losses) -> list[dict[int, float]]:
+    """Of each order, the mean loss over tasks by the number of experts."""
+    by_order: dict[int, dict[int, list[float]]] = {}
+    for (_, variant), loss in found.items():
+        if variant != "base":
+            size, order = (int(number) for number in variant[1:].split("-"))
+            by_order.setdefault(order, {}).setdefault(size, []).append(loss)
+    return [{size: fmean(losses) for size, losses in curve.items()} for curve in by_order.values()]
+
+
+def _apart(runs: Sequence[Losses], worse: str, better: str) -> dict[str, list[float]]:
+    """By task, the difference of two variants in each run."""
+    return {task: [losses[task, worse] - losses[task, better] for losses in runs] for task in _tasks(runs[0])}
+
+
 def _tasks(losses: Losses) -> list[str]:
     return list(dict.fromkeys(task for task, _ in losses))
 
 
-def _by_task(runs: Mapping[int, Mapping[str, float]]) -> dict[str, list[float]]:
-    tasks = next(iter(runs.values()))
-    return {task: [run[task] for run in runs.values()] for task in tasks}
+def _mean(values: Mapping[str, float]) -> float:
+    return round(fmean(values.values()), 4)
 
 
-def _said(claim: str, values: tuple[float, float, float], holds: bool) -> dict[str, Any]:
+def _said(claim: str, values: Values, want: Literal["above", "not below"]) -> dict[str, Any]:
+    """A claim that a difference is above 0, or that it is not below."""
+    _, low, high = values
+    if low > 0 or (want == "not below" and high >= 0):
+        return _claim(claim, values, "holds")
+    return _claim(claim, values, "does not hold" if high < 0 else "not apart from 0")
+
+
+def _claim(claim: str, values: Values, said: str) -> dict[str, Any]:
     mean, low, high = (round(float(value), 4) for value in values)
-    print(f"{'holds' if holds else 'DOES NOT HOLD':14} {claim}: {mean:+.4f} [{low:+.4f}, {high:+.4f}]", flush=True)
-    return {"claim": claim, "mean": mean, "interval": [low, high], "holds": bool(holds)}
+    print(f"{said:16} {claim}: {mean:+.4f} [{low:+.4f}, {high:+.4f}]", flush=True)
+    return {"claim": claim, "mean": mean, "interval": [low, high], "verdict": said}

@@ -7,11 +7,13 @@ from typing import Any
 import peft
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
 from medtrain.errors import ConfigError
 from medtrain.experts.fold import read
-from medtrain.experts.folder import Adapter, Factors
+from medtrain.experts.folder import Adapter, Factors, write
 from medtrain.experts.fuse import Weights, combine, fuse, place
 from medtrain.storage import Store
 from medtrain.train.merge import merged
@@ -19,6 +21,17 @@ from medtrain.train.merge import merged
 ADALORA: dict[str, Any] = {"kind": "adalora", "init_rank": 5, "target_rank": 2, "schedule": "scaled"}
 IDS = torch.arange(5, 25)[None]
 CAT = {"kind": "cat"}
+SHAPES = {
+    f"model.layers.{layer}.{name}": shape
+    for layer in (0, 1)
+    for name, shape in {
+        "self_attn.q_proj": (64, 64),
+        "self_attn.v_proj": (32, 64),
+        "mlp.gate_proj": (128, 64),
+        "mlp.down_proj": (64, 128),
+    }.items()
+}
+"""Layers of the base and their weights' (out, in)."""
 
 
 def task(*weights: float) -> Weights:
@@ -86,6 +99,41 @@ def test_fused_logits_are_those_of_the_naive_sum(base_path: Path, store: Store, 
     ranks = {name: sum(len(read(store, f).modules[name].A) for f in experts if name in read(store, f).modules)
              for name in modules}  # fmt: skip
     assert report.ranks == ranks
+
+
+@st.composite
+def mixes(draw: st.DrawFn) -> tuple[list[Adapter], Weights]:
+    """Up to four experts of any modules, ranks and scales, and weights of any sign."""
+    experts, seeds = [], st.integers(0, 2**31)
+    for _ in range(draw(st.integers(1, 4))):
+        chosen = draw(st.lists(st.sampled_from(sorted(SHAPES)), min_size=1, max_size=5, unique=True))
+        torch.manual_seed(draw(seeds))
+        modules = {}
+        for name in chosen:
+            (rows, columns), rank, scale = SHAPES[name], draw(st.integers(1, 6)), draw(st.floats(0.1, 3))
+            modules[name] = Factors(0.1 * torch.randn(rank, columns), 0.1 * torch.randn(rows, rank), scale)
+        experts.append(Adapter("base", modules))
+    granularity = draw(st.sampled_from(["task", "layer", "matrix"]))
+    places = sorted({place(name, granularity) for expert in experts for name in expert.modules})
+    size = st.floats(0.01, 2).flatmap(lambda value: st.sampled_from([value, -value]))
+    weights = {p: tuple(draw(st.lists(size, min_size=len(experts), max_size=len(experts)))) for p in places}
+    return experts, Weights(granularity=granularity, values=weights)
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(mix=mixes())
+def test_any_experts_fuse_to_their_sum_of_products(base_path: Path, store: Store, mix: Any) -> None:
+    experts, weights = mix
+    adapter, _ = combine(experts, weights, CAT)
+    write(store, "any", adapter)
+    plain = AutoModelForCausalLM.from_pretrained(base_path, dtype=torch.float32)
+    opened = peft.PeftModel.from_pretrained(plain, str(store.local("any")))
+    summed: Any = AutoModelForCausalLM.from_pretrained(base_path, dtype=torch.float64)
+    for number, expert in enumerate(experts):
+        for name, factors in expert.modules.items():
+            summed.get_submodule(name).weight.data += weights.at(name)[number] * full(factors)
+    wanted = logits(summed)
+    assert float((logits(opened) - wanted).norm() / wanted.norm()) < 1e-5
 
 
 def test_a_matrix_without_an_update_is_not_adapted(store: Store, expert: Any) -> None:

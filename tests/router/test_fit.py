@@ -10,12 +10,14 @@ import pytest
 import torch
 from safetensors.torch import load
 
+from medtrain import artifacts
 from medtrain.artifacts import Policy, locate
 from medtrain.config import parse
 from medtrain.errors import ConfigError, IdentityMismatch, MedtrainError, MissingArtifact
 from medtrain.experts.fold import read
 from medtrain.experts.folder import Adapter
 from medtrain.experts.fuse import Weights, combine
+from medtrain.plugins import PACKAGE
 from medtrain.router import fit
 from medtrain.router.settings import FitConfig
 from medtrain.router.states import States
@@ -107,7 +109,9 @@ def test_places_forms_and_subsets(shelf: Any, settings: dict[str, Any]) -> None:
     assert made.facts["losses"]["held out"]["fitted"] == pytest.approx(float(naive), rel=1e-5)
     assert (made.facts["fusion_error"] > 1e-2) == ("rank" in settings)
     assert max(made.facts["ranks"].values()) == 2 or "rank" not in settings
-    assert f"{places} places" in made.store.read("card.md").decode() or places == 1
+    card = made.store.read("card.md").decode()
+    assert f"{places} places" in card or places == 1
+    assert ("The losses are those before it was cut to rank 2." in card) == ("rank" in settings)
 
 
 def test_single_is_the_tasks_own_expert(shelf: Any) -> None:
@@ -117,6 +121,13 @@ def test_single_is_the_tasks_own_expert(shelf: Any) -> None:
     alone = read(shelf.root.sub("library/uneven"), "three")
     fused = load(made.store.read("adapter/adapter_model.safetensors"))
     assert len(fused) == 2 * len(alone.modules)
+
+
+def test_its_identity_has_the_code_that_its_weights_depend_on_and_no_other() -> None:
+    files = {path.relative_to(PACKAGE).as_posix() for path in artifacts.room_code(*fit.CODE)}
+    assert all((PACKAGE / file).is_file() for file in files)
+    assert {"evolution.py", "router/objective.py", "experts/merges/cat.py", "train/packing.py"} <= files
+    assert not {"router/report.py", "router/launch.py", "router/preview.py", "router/card.py"} & files
 
 
 class Killed(BaseException):

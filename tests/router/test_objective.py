@@ -21,10 +21,12 @@ from medtrain.train.loss import LossModule
 ROWS, GAMMA1, TAU = (0, 1, 2), 0.3, 0.8
 
 
-def objective(world: Any, granularity: Granularity = "task", candidates: int = 4, **given: Any) -> Objective:
+def objective(
+    world: Any, granularity: Granularity = "task", candidates: int = 4, base: Any = None, **given: Any
+) -> Objective:
     """Over three rows, in more than one micro-batch."""
     samples, config = world.rows(*ROWS), PassConfig(micro_tokens=64, candidates_per_pass=candidates)
-    evaluator = Examples(Mixture(world.base(), world.experts, granularity), samples, config)
+    evaluator = Examples(Mixture(base or world.base(), world.experts, granularity), samples, config)
     router = RouterConfig(granularity=granularity, tau=TAU, gamma1=GAMMA1, **given)
     modules = places_of(world.experts, granularity)
     return Objective(Gate(router, norms_of(world.experts, modules)), Problem(evaluator, samples, config))
@@ -62,8 +64,10 @@ def test_value_and_gradient_against_finite_differences(world: Any, granularity: 
     np.testing.assert_allclose(gradient, wanted, rtol=1e-3, atol=1e-5)
 
 
-def test_affine_norm_s_gradient_against_finite_differences_of_its_own_values(world: Any) -> None:
-    made, h = objective(world, candidates=2, form="affine_norm"), 1e-2
+@pytest.mark.parametrize(("form", "precision"), [("affine_norm", "fp32"), ("affine", "nf4")])
+def test_gradients_against_finite_differences_of_their_own_values(world: Any, form: str, precision: str) -> None:
+    base = world.base(precision, compute_dtype="float32")
+    made, h = objective(world, candidates=2, base=base, form=form), 1e-2
     (x,) = drawn(1, made.gate.size)
     _, gradient = made.value_and_gradient(x)
     for i in range(len(x)):

@@ -41,6 +41,15 @@ def test_a_page_of_losses_and_weights(shelf: Any) -> None:
     assert report.build(shelf.root, asked, made, Policy()).manifest == built.manifest
 
 
+def test_losses_by_number_of_examples_are_drawn(shelf: Any) -> None:
+    asked = planned(**{f"of-{count}": {"split": "train", "shots": count, **MEAN} for count in (3, 5)})
+    cells = {cell: fit.run(shelf.root, config, Policy(), shelf.here) for cell, config in plan.fits(asked).items()}
+    html = report.page(asked, cells, "f00d")
+    drawn = html.partition("Held-out loss by number of examples")[2]
+    assert drawn.count("<polyline") == 3 and "x, average" in drawn and "y, average" in drawn and ">mean<" in drawn
+    assert "Held-out loss by number of experts" not in html
+
+
 def router(name: str, loss: float, weights: int = 2, rows: int = 4, **config: Any) -> Artifact:
     """A router as its manifest tells of it."""
     facts = {

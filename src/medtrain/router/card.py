@@ -43,6 +43,8 @@ def text(config: FitConfig, facts: dict[str, Any], weights: Weights) -> str:
         f"Form {config.router.form}, tau {config.router.tau}, gamma1 {config.router.gamma1}"
         + (f"; {settings}." if settings else "."),
     ]
+    if config.rank is not None:
+        lines.append(f"The losses are those before it was cut to rank {config.rank}.")
     if facts["non_commercial"]:
         names = ", ".join(facts["non_commercial"])
         lines += ["", f"Not for commercial use: {names} learnt from corpora that forbid it."]

@@ -24,7 +24,13 @@ from medtrain.storage import Store
 from medtrain.tokens.shards import Sample
 
 KIND, WEIGHTS, CARD = "router", "weights.json", "card.md"
-CODE = ("router", "experts/fuse.py", "experts/products.py", "train/loss.py")
+CODE = (
+    *(f"router/{name}.py" for name in ("examples", "fit", "gate", "inputs", "minimise", "mixture", "objective")),
+    *("router/methods/__init__.py", "evolution.py", "strategy.py", "restarts.py"),
+    *("experts/fuse.py", "experts/products.py", "experts/folder.py", "experts/merges"),
+    *(f"train/{name}.py" for name in ("attention", "batches", "loss", "model", "order", "packing")),
+)
+"""What the weights depend on, beside the method's own file."""
 
 Open = Callable[[FitConfig, Part], Evaluator]
 """Who runs the model over a fit's rows; asked only where there is something to do."""
