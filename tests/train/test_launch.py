@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM
 
 from medtrain.artifacts import Artifact, Build, Identity, Policy, begin, locate
 from medtrain.errors import IdentityMismatch, MissingArtifact
+from medtrain.plugins import PACKAGE
 from medtrain.runtime import RuntimeConfig
 from medtrain.storage import Store
 from medtrain.train import inputs, launch, worker
@@ -112,6 +113,13 @@ def test_two_stages_train_and_their_adapters_open_in_plain_peft(made: Store) -> 
     assert merged.fingerprint != before and merged.manifest["identity"]["inputs"] == {"stage1/tiny": remade.fingerprint}
     with pytest.raises(IdentityMismatch, match=r"config.epochs: \S+ -> 3"):
         run(made, "stage1", StageConfig.model_validate({**SETTINGS, "epochs": 3}), RuntimeConfig(), Policy())
+
+
+def test_a_run_s_identity_has_the_code_that_its_weights_depend_on_and_no_other() -> None:
+    files = {path.relative_to(PACKAGE).as_posix() for path in stages.code()}
+    assert {"train/loop.py", "train/lanes/engine.py", "train/order.py", "tokens/shards.py"} <= files
+    assert not {"train/command.py", "train/estimate.py", "train/footprint.py"} & files
+    assert all((PACKAGE / "train" / f"{name}.py").is_file() for name in stages.ASIDE)
 
 
 def test_a_stage_without_its_input_says_which_job_makes_it(store: Store) -> None:

@@ -13,6 +13,9 @@ from medtrain.storage import Store
 from medtrain.train.recipe import fill
 from medtrain.train.settings import TrainConfig
 
+ASIDE = ("command", "estimate", "exhausted", "footprint", "propose", "show")
+"""Files of the room that only say or estimate something: a run is not made anew for their sake."""
+
 
 class StageConfig(TrainConfig):
     """One stage of a two-stage fine-tune."""
@@ -60,8 +63,13 @@ def identity_of(root: Store, config: TrainConfig, tokens: Artifact) -> Identity:
     if not config.merge_from:
         inputs["base"] = _base_fingerprint(root, base_reference(root, config, tokens))
     kind = plugins.source_of("train", "adapters", config.adapter["kind"])
-    code = artifacts.code_hash([*artifacts.room_code("train", "tokens/shards.py"), kind])
-    return Identity(identity(config), inputs, code)
+    return Identity(identity(config), inputs, artifacts.code_hash([*code(), kind]))
+
+
+def code() -> list[Path]:
+    """The files that a run's weights depend on, beside its adapter's own."""
+    files = artifacts.room_code("train", "train/lanes", "tokens/shards.py")
+    return [path for path in files if path.stem not in ASIDE]
 
 
 def _stage(root: Store, run: str) -> Artifact:
