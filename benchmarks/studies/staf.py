@@ -167,7 +167,7 @@ class Study:
 
 def orders(names: Sequence[str], count: int) -> dict[str, dict[str, Any]]:
     """Variants that weigh the first few experts of random orders, or all of them, on rows of each order's own."""
-    fit = {"split": "train", "shots": 12, "method": GRADIENT}
+    fit = {"split": "train", "shots": 8, "held_out": {"max_rows": 16}, "method": GRADIENT}
     found: dict[str, dict[str, Any]] = {}
     for number in range(count):
         order = random.Random(number).sample(list(names), len(names))

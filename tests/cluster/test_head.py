@@ -36,9 +36,10 @@ def test_the_token_is_private_to_its_user(head: Any) -> None:
     assert file.stat().st_mode & 0o077 == 0
 
 
-def test_the_literal_command_runs(head: Any) -> None:
+@pytest.mark.parametrize("script", ["jobs/stage2.py", pytest.param("tune/run_study.py", marks=pytest.mark.long)])
+def test_the_literal_command_runs(head: Any, script: str) -> None:
     """With nothing made yet it says which job comes first; that it trains is for `make demo` to show."""
-    done = head.submit("jobs/stage2.py")
+    done = head.submit(script)
     assert done.returncode != 0
     assert "Running entrypoint for job" in done.stdout
     assert "makes it: run that first" in done.stdout and "Traceback" not in done.stdout
