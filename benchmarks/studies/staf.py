@@ -69,7 +69,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "single": {**FITTED_TO_NOTHING, "method": {"kind": "single"}},
     "average": {**FITTED_TO_NOTHING, "method": {"kind": "average"}},
     "normal": {"method": GRADIENT},
-    "by-matrix": {"router": {"granularity": "matrix"}, "method": GRADIENT},
     "few-shot": {"split": "train", "shots": 32, "method": {"kind": "cmaes", "generations": 3, "population": 6}},
 }
 OF_CONTROL = ("single", "average", "normal")
@@ -197,7 +196,7 @@ def main() -> None:
     variants = orders(list(first.experts), 1 if options.quick else ORDERS)
     sizes = {
         group: study.plan(f"sizes-{group}", first.name, tasks, variants)
-        for group, tasks in (("unseen", unseen), ("seen", {task: {} for task in SWEPT}))
+        for group, tasks in (("seen", {task: {} for task in SWEPT}), ("unseen", unseen))
     }
     few = {name: VARIANTS[name] for name in OF_CONTROL}
     theirs: dict[str, Any] = {task: {"tokens": f"{first.name}-{task}", "own": task} for task in SEEN}

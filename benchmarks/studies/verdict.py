@@ -25,7 +25,7 @@ def of_variants(fitted: Mapping[int, Losses]) -> list[dict[str, Any]]:
     means = {name: fmean(losses[t, name] for losses in runs for t in _tasks(losses)) for name in ways}
     print("mean loss:", {name: round(mean, 4) for name, mean in means.items()})
     best = min("single", "average", key=means.__getitem__)
-    pairs = (("normal", best), ("by-matrix", best), ("few-shot", "average"))
+    pairs = (("normal", best), ("few-shot", "average"))
     apart = {(better, worse): interval(_apart(runs, worse, better)) for better, worse in pairs}
     return [_said(f"loss({worse}) - loss({better})", values, "above") for (better, worse), values in apart.items()]
 
