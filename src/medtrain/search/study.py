@@ -118,11 +118,11 @@ class Study:
                 return None
             try:
                 order = self._order(made)
-            except ConfigError:
+            except ConfigError as error:
                 refused += 1
                 if refused == REFUSED:
                     raise
-                self._tell(made, "failed", None)
+                self._tell(made, "failed", None, error=str(error))
                 continue
             if order.number in {other.number for other in self.running.values()}:
                 self._twins.setdefault(order.number, []).append(made)
@@ -217,7 +217,7 @@ class Study:
         overrides = [*own, *trials.named(self._trying, self.root, self.settings.name, number)]
         seen = rhythm(self.told, self.past.attempts)
         if seen is not None and seen.steps is not None:
-            overrides += trials.paced(self._trying, seen.steps)
+            overrides += trials.paced(self._trying, seen.steps, own)
         return Order(number=number, identity=of, values=made.values, repeat=made.repeat, overrides=tuple(overrides))
 
     def _told_already(self, made: Suggestion, order: Order) -> bool:
@@ -241,11 +241,13 @@ class Study:
         limit = self.config.runtime.max_failures
         return "lost" if limit < 0 or self.past.losses.get(id, 0) < limit else "failed"
 
-    def _tell(self, made: Suggestion, outcome: Outcome, value: float | None, number: str = "") -> Told | None:
+    def _tell(
+        self, made: Suggestion, outcome: Outcome, value: float | None, number: str = "", error: str = ""
+    ) -> Told | None:
         self.recorded.tell(made.id, outcome, value)
         if number:
             self._untidy.add(number)
-        return self.past.tell(made, outcome, value, number)
+        return self.past.tell(made, outcome, value, number, error)
 
 
 def _judged(facts: dict[str, Any], metric: str) -> tuple[Outcome, float | None]:

@@ -35,6 +35,8 @@ class Told:
     """The name of the trial's folder; none for a setting that made no config."""
     beside: dict[str, Any] = field(default_factory=dict)
     """What stands beside its numbers, see `trial.BESIDE`."""
+    error: str = ""
+    """What went wrong in the last attempt, or why there was none."""
 
 
 @dataclass
@@ -53,7 +55,9 @@ class Past:
     failures: dict[int, int] = field(default_factory=dict)
     """How often it failed."""
 
-    def tell(self, made: Suggestion, outcome: Outcome, value: float | None, number: str = "") -> Told | None:
+    def tell(
+        self, made: Suggestion, outcome: Outcome, value: float | None, number: str = "", error: str = ""
+    ) -> Told | None:
         """Take in an outcome; none where the trial was lost, which is no end."""
         if outcome == "lost":
             self.losses[made.id] = self.losses.get(made.id, 0) + 1
@@ -73,6 +77,7 @@ class Past:
             metrics=found["metrics"] if found else {},
             number=number,
             beside={name: found[name] for name in trial.BESIDE if name in found} if found else {},
+            error=ran[-1].error if ran else error,
         )
         self.told.append(told)
         return told
