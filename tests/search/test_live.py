@@ -71,7 +71,10 @@ def test_what_went_wrong_is_said_with_the_folder(configured: Any, capsys: pytest
     number = end(study, Live(study))
     _, why, *_ = capsys.readouterr().out.splitlines()
     assert why.strip() == f"RuntimeError: no room; see {study.store.root}/trials/{number}"
-    Live(study).ended(study, number, None, "OSError: disk full")
+    again = Live(study)
+    again.ended(study, number, None)
+    assert f"{number}  failed (RuntimeError: no room); it will be handed out again" in capsys.readouterr().out
+    again.ended(study, "another", None, "OSError: disk full")
     assert "lost with its process or node (OSError: disk full)" in capsys.readouterr().out
 
 

@@ -7,7 +7,7 @@ from medtrain.search import report, trial, trials
 from medtrain.search.bill import bill, span
 from medtrain.search.cadence import Cadence
 from medtrain.search.history import ellipses
-from medtrain.search.report import why
+from medtrain.search.report import last_line, why
 from medtrain.search.space import assignments
 from medtrain.search.study import Study, Told
 from medtrain.search.told import rhythm
@@ -60,10 +60,13 @@ class Live:
             self._cadence(study)
 
     def ended(self, study: Study, number: str, told: Told | None, error: str = "") -> None:
-        """A trial has ended, or is lost, and then perhaps somebody knows why."""
+        """A trial has ended; or it was lost, perhaps somebody knows why, or failed, and will come again."""
         if told is None:
-            because = f" ({error})" if error else ""
-            print(f"{number:>12}  lost with its process or node{because}; it will be handed out again", flush=True)
+            ran = study.past.attempts.get(number, [])
+            failed = bool(ran) and ran[-1].how == "failed"
+            because = last_line(ran[-1].error if failed else error)
+            what = "failed" if failed else "lost with its process or node"
+            print(f"{number:>12}  {what}{because and f' ({because})'}; it will be handed out again", flush=True)
         self.told(study)
 
     def room(self, places: int, needs: Mapping[str, float], slots: int) -> None:

@@ -157,13 +157,12 @@ def number(value: Any) -> str:
 
 def why(one: Told) -> str:
     """What went wrong in a trial that failed, in a line; empty of another one."""
-    if one.outcome != "failed":
-        return ""
-    if one.error:
-        return without_keys(one.error.strip().splitlines()[-1])
-    if not one.number:
-        return "the setting makes no config"
-    return "no finite number as its metric" if one.metrics else "lost too often"
+    return last_line(one.error) if one.outcome == "failed" else ""
+
+
+def last_line(error: str) -> str:
+    """The last line of an error, as a page may show it."""
+    return without_keys("".join(error.strip().splitlines()[-1:]))
 
 
 def without_keys(command: str) -> str:

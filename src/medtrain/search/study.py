@@ -118,11 +118,11 @@ class Study:
                 return None
             try:
                 order = self._order(made)
-            except ConfigError as error:
+            except ConfigError:
                 refused += 1
                 if refused == REFUSED:
                     raise
-                self._tell(made, "failed", None, error=str(error))
+                self._tell(made, "failed", None)
                 continue
             if order.number in {other.number for other in self.running.values()}:
                 self._twins.setdefault(order.number, []).append(made)
@@ -241,13 +241,11 @@ class Study:
         limit = self.config.runtime.max_failures
         return "lost" if limit < 0 or self.past.losses.get(id, 0) < limit else "failed"
 
-    def _tell(
-        self, made: Suggestion, outcome: Outcome, value: float | None, number: str = "", error: str = ""
-    ) -> Told | None:
+    def _tell(self, made: Suggestion, outcome: Outcome, value: float | None, number: str = "") -> Told | None:
         self.recorded.tell(made.id, outcome, value)
         if number:
             self._untidy.add(number)
-        return self.past.tell(made, outcome, value, number, error)
+        return self.past.tell(made, outcome, value, number)
 
 
 def _judged(facts: dict[str, Any], metric: str) -> tuple[Outcome, float | None]:

@@ -36,7 +36,7 @@ class Told:
     beside: dict[str, Any] = field(default_factory=dict)
     """What stands beside its numbers, see `trial.BESIDE`."""
     error: str = ""
-    """What went wrong in the last attempt, or why there was none."""
+    """Why it failed, or what its last attempt said as it ended; a line or more."""
 
 
 @dataclass
@@ -55,9 +55,7 @@ class Past:
     failures: dict[int, int] = field(default_factory=dict)
     """How often it failed."""
 
-    def tell(
-        self, made: Suggestion, outcome: Outcome, value: float | None, number: str = "", error: str = ""
-    ) -> Told | None:
+    def tell(self, made: Suggestion, outcome: Outcome, value: float | None, number: str = "") -> Told | None:
         """Take in an outcome; none where the trial was lost, which is no end."""
         if outcome == "lost":
             self.losses[made.id] = self.losses.get(made.id, 0) + 1
@@ -77,7 +75,7 @@ class Past:
             metrics=found["metrics"] if found else {},
             number=number,
             beside={name: found[name] for name in trial.BESIDE if name in found} if found else {},
-            error=ran[-1].error if ran else error,
+            error=ran[-1].error if ran else "",
         )
         self.told.append(told)
         return told
