@@ -217,7 +217,7 @@ class Study:
         overrides = [*own, *trials.named(self._trying, self.root, self.settings.name, number)]
         seen = rhythm(self.told, self.past.attempts)
         if seen is not None and seen.steps is not None:
-            overrides += trials.paced(self._trying, seen.steps)
+            overrides += trials.paced(self._trying, seen.steps, own)
         return Order(number=number, identity=of, values=made.values, repeat=made.repeat, overrides=tuple(overrides))
 
     def _told_already(self, made: Suggestion, order: Order) -> bool:

@@ -35,6 +35,8 @@ class Told:
     """The name of the trial's folder; none for a setting that made no config."""
     beside: dict[str, Any] = field(default_factory=dict)
     """What stands beside its numbers, see `trial.BESIDE`."""
+    error: str = ""
+    """Why it failed, or what its last attempt said as it ended; a line or more."""
 
 
 @dataclass
@@ -73,6 +75,7 @@ class Past:
             metrics=found["metrics"] if found else {},
             number=number,
             beside={name: found[name] for name in trial.BESIDE if name in found} if found else {},
+            error=ran[-1].error if ran else "",
         )
         self.told.append(told)
         return told
