@@ -120,6 +120,14 @@ def end(study: Store, number: str, how: How, error: str = "") -> bool:
     return True
 
 
+def forgive(study: Store, number: str) -> None:
+    """Have a trial run again that has ended: its newest attempt counts as killed, and its numbers are gone."""
+    known = attempts(study, number)
+    if known:
+        _put(study, number, replace(known[-1], how="killed"))
+    study.delete(f"{KIND}/{number}/{MANIFEST}")
+
+
 def attempts(study: Store, number: str) -> list[Attempt]:
     """A trial's attempts, the first first."""
     store = study.sub(f"{KIND}/{number}/{ATTEMPTS}")
