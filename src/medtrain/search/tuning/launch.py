@@ -152,7 +152,7 @@ def judge(study: Study) -> str:
     """What the winner is worth beside the base config, in a process like a trial's; empty where its kind cannot say."""
     won = judging.winner(study)
     if won is None:
-        return ""
+        return judging.silence(study)
     own, _, common = _resources(study)
     task = ray.remote(judging.judge).options(
         num_cpus=own.pop("cpu"), num_gpus=own.pop("gpu", 0), resources=own or None, max_retries=3
