@@ -344,14 +344,13 @@ def test_what_is_kept_is_what_the_searcher_ranks_best(
     for number, value in enumerate(values):
         order = study.next()
         assert order is not None
-        study.store.write(f"trials/{order.number}/files/checkpoint", b"big")
-        if "pruned" in searcher and number == 0:
-            study.ended(order.number, stopped=value)
-            continue
-        facts = {**attempt(study, order).facts, "metrics": {"loss": value}}
-        manifest = json.loads(study.store.read(f"trials/{order.number}/manifest.json"))
-        study.store.write(f"trials/{order.number}/manifest.json", json.dumps({**manifest, "facts": facts}).encode())
-        study.ended(order.number)
+        is_stopped, own = "pruned" in searcher and number == 0, study.store.sub(f"trials/{order.number}")
+        if not is_stopped:
+            facts = {**attempt(study, order).facts, "metrics": {"loss": value}}
+            known = json.loads(own.read("manifest.json"))
+            own.write("manifest.json", json.dumps({**known, "facts": facts}).encode())
+        own.write("files/checkpoint", b"big")
+        study.ended(order.number, stopped=value if is_stopped else None)
     study.tidy()
     assert study.best is not None and study.best.value == 1.0
     kept = {told.value for told in study.told if study.store.exists(f"trials/{told.number}/files/checkpoint")}
@@ -362,7 +361,7 @@ def test_the_best_setting_itself_is_judged(configured: Any, monkeypatch: pytest.
     config = configured(trial={"kind": "quick", "seed": "seed"}, searcher={"kind": "random", "reevaluate": 2})
     study = opened(config)
     assert judging.winner(study) is None and not judging.silence(study)
-    for value in (-9.0, 2.0, 1.0, 30.0):
+    for value in (-9.0, 2.0, 30.0, 3.0):
         made = study.recorded.ask()
         assert made is not None
         event = study.recorded.tell(made.id, "done", value)
