@@ -2,6 +2,8 @@
 
 import json
 import random
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -99,10 +101,11 @@ def test_by_generations_kills_leave_no_trace(tmp_path: Any) -> None:
     assert found[0] == found[1]
 
 
-def test_the_order_of_ends_replayed_gives_the_same_distribution(store: Store) -> None:
+def test_the_order_of_ends_replayed_gives_the_same_distribution(store: Store, tmp_path: Path) -> None:
     search = opened(store, ASYNCHRONOUS)
     run(search, 60, {})
-    again, inner, other = opened(store, ASYNCHRONOUS), search.search, Any
+    copy = shutil.copytree(store.local(), tmp_path / "copy")
+    again, inner = opened(Store(str(copy)), ASYNCHRONOUS), search.search
     other = again.search
     assert [again.ask() for _ in range(5)] == [search.ask() for _ in range(5)]
     assert other._search.mean == inner._search.mean  # type: ignore[attr-defined]
