@@ -87,7 +87,7 @@ def test_options_of_a_job_stand_after_two_dashes() -> None:
     """`ray job submit jobs/x.py --dry-run` takes the option for its own and refuses it."""
     for line in COMMANDS.splitlines():
         if "ray job submit" in line and re.search(r"\.py.* --[a-z]", line.split("#")[0]):
-            assert " -- jobs/" in line
+            assert re.search(r" -- (jobs|tune)/", line), line
 
 
 def test_flags_of_jobs_exist() -> None:

@@ -9,8 +9,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 from collections.abc import Sequence
 
 from medtrain import job, runtime
-from medtrain.search import preview, report
-from medtrain.search.history import ellipses
+from medtrain.search import live, preview
 from medtrain.search.settings import StudyConfig
 from medtrain.search.study import Study
 from medtrain.search.tuning import launch
@@ -28,11 +27,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     runtime.connect()
     runtime.check_cluster(root)
-    study = Study(root, config, call.policy)
-    launch.run(study)
-    verdict = launch.judge(study)
-    page = report.build(study.store, config, study.told, ellipses(study.recorded), study.best, verdict)
-    print(preview.winner(study), *([verdict] if verdict else []), f"report: {page}", sep="\n", flush=True)
+    study, verdict = Study(root, config, call.policy), ""
+    try:
+        launch.run(study)
+        verdict = launch.judge(study)
+    finally:  # what was found until an error, too
+        page = live.page(study, verdict)
+        print(preview.winner(study), *([verdict] if verdict else []), f"report: {page}", sep="\n", flush=True)
 
 
 if __name__ == "__main__":

@@ -180,6 +180,55 @@ def test_the_best_is_tried_again_by_key_and_counts_by_its_mean(given: dict[str, 
 
 
 @EACH
+def test_no_try_of_the_best_is_made_twice(given: dict[str, Any]) -> None:
+    """Several may be out at once, and one that fails is not the next one."""
+    searcher, repeats = searchers.make({**given, "reevaluate": 1}, FLAT, {}), list[Suggestion]()
+    first = searcher.ask()
+    assert first is not None
+    searcher.tell(first.id, "done", 0.0)
+    while len(repeats) < 3:
+        made = searcher.ask()
+        assert made is not None
+        if made.repeat:
+            assert made.values == first.values
+            repeats.append(made)
+        else:
+            searcher.tell(made.id, "done", 9.0)
+    assert [made.repeat for made in repeats] == [1, 2, 3]
+    searcher.tell(repeats[0].id, "failed")
+    searcher.tell(repeats[1].id, "done", 3.0)
+    assert searcher.best is not None and (searcher.best.value, searcher.best.tries) == (1.5, 2)
+    while not (made := searcher.ask()) or not made.repeat:
+        assert made is not None
+        searcher.tell(made.id, "done", 9.0)
+    assert made.repeat == 4
+
+
+@EACH
+def test_one_run_that_is_told_twice_counts_once(given: dict[str, Any]) -> None:
+    space = Space({"n": {"low": 1, "high": 2, "int": True}})
+    searcher = searchers.make({**given, "reevaluate": 9}, space, {})
+    for _ in range(8):
+        made = searcher.ask()
+        if made is None:
+            break
+        searcher.tell(made.id, "done", float(made.values["n"]))
+    assert searcher.best is not None and searcher.best.tries == 1
+
+
+@EACH
+def test_what_only_teaches_is_never_the_best(given: dict[str, Any]) -> None:
+    searcher = searchers.make(given, FLAT, {})
+    for number in range(12):
+        searcher.add({"x": 0.5, "y": 0.1 + number / 10}, "done", number / 10, counts=False)
+    assert searcher.best is None and searcher.recommended is None
+    made = searcher.ask()
+    assert made is not None
+    searcher.tell(made.id, "done", 5.0)
+    assert searcher.best is not None and searcher.best.value == 5.0
+
+
+@EACH
 def test_a_suggestion_that_was_never_made_is_a_bug(given: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="suggestion 0: was never made"):
         searchers.make(given, FLAT, {}).tell(0, "done", 1.0)

@@ -9,6 +9,7 @@ from medtrain import plugins
 from medtrain.errors import ConfigError
 from medtrain.search import trials
 from medtrain.search.trials import TrialConfig
+from medtrain.storage import Store
 
 KINDS = sorted(plugins.files("search", "trials"))
 
@@ -43,13 +44,14 @@ def test_it_has_the_parts_that_a_study_calls(kind: str) -> None:
         "identity": ["config", "root", "overrides"],
         "command": ["config", "overrides"],
         "named": ["config", "root", "study", "number"],
+        "paced": ["config", "steps", "overrides"],
         "takes": ["config", "root", "gpu"],
         "estimate": ["config", "root"],
         "prune": ["config", "root", "overrides"],
     }
     for name, parameters in expected.items():
         part = getattr(module, name, None)
-        assert part is not None or name in ("named", "takes", "estimate", "prune"), f"{name} is absent"
+        assert part is not None or name in ("named", "paced", "takes", "estimate", "prune"), f"{name} is absent"
         if part is not None:
             assert len(inspect.signature(part).parameters) == len(parameters), name
     assert list(inspect.signature(module.Trials).parameters)[1:] == ["root", "cpus", "gpu"]
@@ -66,3 +68,16 @@ def test_its_command_is_a_line_with_the_overrides_last(kind: str) -> None:
 def test_an_unknown_kind_lists_those_there_are() -> None:
     with pytest.raises(ConfigError, match="there are: .*job"):
         trials.validate({"kind": "no_such_kind"})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_opens_files_by_name_refuses_an_object_store(
+    kind: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = trials.validate({"kind": kind, **required(kind)})
+    if not getattr(plugins.load("search", "trials", kind), "SHARED", False):
+        return
+    monkeypatch.setattr(Store, "is_local", property(lambda self: False))
+    for part in (lambda: trials.base(config, store), lambda: trials.identity(config, store, [])):
+        with pytest.raises(ConfigError, match=f"storage.root={store.root}: {kind} trials .* folder that every node"):
+            part()

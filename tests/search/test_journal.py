@@ -2,11 +2,13 @@
 
 import json
 import random
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from medtrain.errors import CorruptArtifact, IdentityMismatch, TrainingError
+from medtrain.errors import ConfigError, CorruptArtifact, IdentityMismatch, TrainingError
 from medtrain.search.journal import Event, Journal, Recorded
 from medtrain.search.searcher import Suggestion
 from medtrain.search.space import Values
@@ -99,10 +101,11 @@ def test_by_generations_kills_leave_no_trace(tmp_path: Any) -> None:
     assert found[0] == found[1]
 
 
-def test_the_order_of_ends_replayed_gives_the_same_distribution(store: Store) -> None:
+def test_the_order_of_ends_replayed_gives_the_same_distribution(store: Store, tmp_path: Path) -> None:
     search = opened(store, ASYNCHRONOUS)
     run(search, 60, {})
-    again, inner, other = opened(store, ASYNCHRONOUS), search.search, Any
+    copy = shutil.copytree(store.local(), tmp_path / "copy")
+    again, inner = opened(Store(str(copy)), ASYNCHRONOUS), search.search
     other = again.search
     assert [again.ask() for _ in range(5)] == [search.ask() for _ in range(5)]
     assert other._search.mean == inner._search.mean  # type: ignore[attr-defined]
@@ -124,6 +127,30 @@ def test_a_last_event_that_was_cut_was_not_written(store: Store) -> None:
     store.delete(names[3])
     with pytest.raises(CorruptArtifact, match=r"00000003\.json is absent or cut"):
         Journal(store).read()
+
+
+def test_an_event_that_another_process_wrote_is_not_written_over(store: Store) -> None:
+    one, other = opened(store, ASYNCHRONOUS), opened(store, ASYNCHRONOUS)
+    made = other.ask()
+    assert made is not None
+    other.tell(made.id, "done", 1.0)
+    with pytest.raises(ConfigError, match=r"00000000\.json is there already, as another submission writes"):
+        one.ask()
+    assert [event["event"] for event in Journal(store).read()] == ["begin", "ask", "tell"]
+
+
+def test_an_end_says_whether_it_was_one(store: Store) -> None:
+    search = opened(store, {**RANDOM, "reevaluate": 0})
+    made = search.ask()
+    assert made is not None
+    for outcome, again in (("lost", True), ("failed", True), ("failed", False)):
+        assert search.tell(made.id, outcome).get("again", False) == again  # type: ignore[arg-type]
+        assert (search.ask() == made) == again
+    assert [event.get("again", False) for event in Journal(store).read() if event["event"] == "tell"] == [
+        True,
+        True,
+        False,
+    ]
 
 
 def test_the_journal_of_another_search_is_refused(store: Store) -> None:
@@ -155,6 +182,9 @@ def test_what_was_handed_out_counts_to_the_last_bit_and_another_suggestion_is_re
         again.tell(suggestion.id, "lost")
     handed = [again.ask() for _ in range(3)]
     assert handed[2] is not None and handed[2].values == events[3]["values"] != asked[2].values
+    for suggestion in again.search.out:
+        again.tell(suggestion.id, "done", float(suggestion.id))
+    assert again.search.ranked[2].values == events[3]["values"], "what counts is what was tried"
     events[3]["values"]["x"] += 1e-3
     with pytest.raises(IdentityMismatch, match="event 3 suggests"):
         Recorded(ASYNCHRONOUS, SPACE, {}).replay(events)

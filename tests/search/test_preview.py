@@ -23,7 +23,10 @@ def test_a_plan_says_what_varies_how_often_and_how_long(configured: Any) -> None
     made = trials.make(study.settings.trying, root, 1.0, False)
     trial.run(made, study.store, order, "here", lambda step, numbers: None)
     study.ended(order.number)
-    assert "to go: 5 trials, about" in preview.plan(root, config)
+    after = preview.plan(root, config)
+    assert "to go: 5 trials; cost" in after and "to finish by budget.trials" in after
+    hours = configured(space=space, budget={"hours": 1.0})
+    assert "budget: hours 1; 2 trials" in preview.plan(root, hours) and "by budget.hours" in preview.plan(root, hours)
     found = preview.winner(study)
     assert study.best is not None
     assert found.splitlines()[-1] == study.command(study.best.values) and f"{study.best.value:.6g}" in found

@@ -13,9 +13,10 @@ import pytest
 from medtrain.artifacts import Policy
 from medtrain.config import parse
 from medtrain.search import cadence, cost, history, report, trial, trials
+from medtrain.search.bill import Bill
 from medtrain.search.cost import Limits, Spent
 from medtrain.search.history import Ellipse
-from medtrain.search.report import Bill, Material
+from medtrain.search.report import Material
 from medtrain.search.searcher import Best, Outcome
 from medtrain.search.settings import StudyConfig
 from medtrain.search.space import Space
@@ -161,9 +162,15 @@ def test_one_range_is_shown_over_updates_and_five_in_six_planes() -> None:
     assert report.ellipses(many, [], [], []) == []
 
 
-@pytest.mark.parametrize(("seconds", "said"), [(0.25, "0.25 s"), (89.0, "89 s"), (600.0, "10 min"), (9e3, "2.5 h")])
-def test_times_are_for_people(seconds: float, said: str) -> None:
-    assert report.span(seconds) == said
+def test_what_went_wrong_is_said_in_a_line_and_only_where_something_has() -> None:
+    long = "line ended with 1:\nTraceback\nerror: no room at s3://AKIA:secret@bucket/a <b>\n"
+    failed = [replace(one, outcome="failed", error=error) for one, error in zip(told(2), (long, ""), strict=True)]
+    said = "error: no room at s3://…@bucket/a <b>"
+    assert [report.why(one) for one in failed] == [said, ""]
+    page = report.page(material(told=failed))
+    assert "<th>what went wrong</th>" in page and said in unescape(page) and "a <b>" not in page
+    fine = [one for one in told() if one.outcome != "failed"]
+    assert "what went wrong" not in report.page(material(told=fine)) and report.why(replace(fine[0], error="x")) == ""
 
 
 def test_keys_in_a_storage_uri_are_left_out() -> None:

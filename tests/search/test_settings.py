@@ -4,8 +4,11 @@ from typing import Any
 
 import pytest
 
-from medtrain.config import identity
+from medtrain.config import identity, parse
 from medtrain.errors import ConfigError
+from medtrain.search.settings import StudyConfig
+
+ROUTER = {"kind": "fit", "library": "x", "tasks": {"x": {}}}
 
 
 @pytest.mark.parametrize(
@@ -20,6 +23,8 @@ from medtrain.errors import ConfigError
         ({"budget": {"cost": 3}}, "price.per_slot_hour"),
         ({"scheduler": {"kind": "hyperband"}}, "scheduler"),
         ({"name": "../up"}, "name"),
+        ({"trial": ROUTER, "scheduler": {"kind": "asha"}}, "searcher.pruned=failed"),
+        ({"trial": ROUTER, "scheduler": {"kind": "median"}, "searcher": {"kind": "random"}}, "searcher.pruned=failed"),
     ],
 )
 def test_it_refuses(configured: Any, study: dict[str, Any], message: str) -> None:
@@ -33,3 +38,20 @@ def test_what_may_change_between_submissions_is_no_part_of_the_identity(configur
         slots=9, timeout_s=3, budget={"trials": 99}, keep=4, scheduler={"kind": "asha"}, price={"per_slot_hour": 1}
     )
     assert identity(one) == identity(other) != identity(configured(metric="accuracy"))
+
+
+def test_what_is_stopped_in_the_middle_of_its_work_is_no_value(configured: Any) -> None:
+    failed = configured(trial=ROUTER, scheduler={"kind": "asha"}, searcher={"kind": "cmaes", "pruned": "failed"})
+    assert failed.study.scheduler.kind == "asha" and configured(trial=ROUTER).study.scheduler.kind == "none"
+
+
+@pytest.mark.parametrize(
+    ("budget", "most"),
+    [({}, 24), ({"hours": 2}, None), ({"cost": 2}, None), ({"hours": 2, "trials": 5}, 5), ({"trials": None}, None)],
+)
+def test_trials_are_a_limit_by_default_only_where_there_is_no_other(
+    configured: Any, budget: dict[str, Any], most: int | None
+) -> None:
+    config = configured(budget=budget, price={"per_slot_hour": 1})
+    assert config.study.budget.trials == most
+    assert parse(StudyConfig, config.model_dump(mode="json")).study.budget.trials == most, "also of a resolved config"

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
+from medtrain import plugins
 from medtrain.artifacts import Policy
-from medtrain.errors import ConfigError, IdentityMismatch, MissingArtifact
-from medtrain.search import cadence, trial, trials
+from medtrain.errors import ConfigError, IdentityMismatch, MissingArtifact, TrainingError
+from medtrain.search import cadence, judging, trial, trials
 from medtrain.search.settings import StudyConfig
 from medtrain.search.study import Study, folder
 from medtrain.search.told import read, rhythm
@@ -131,6 +132,7 @@ def test_failures_count_once_and_are_read_back_too(configured: Any) -> None:
     again = opened(config)
     assert again.next() != order
     assert again.told[-1].outcome == "failed" and len(trial.attempts(again.store, order.number)) == 1
+    assert again.told[-1].error == read(again.store)[-1].error == "RuntimeError: no room"
 
 
 def test_no_number_is_a_failure_and_stopped_early_is_pruned_and_stays_so(configured: Any) -> None:
@@ -152,18 +154,126 @@ def test_no_number_is_a_failure_and_stopped_early_is_pruned_and_stays_so(configu
 
 def test_the_same_setting_twice_is_one_trial(configured: Any) -> None:
     few = {"x": {"choices": [0.1, 0.9]}, "y": {"fixed": 0.5}}
-    study = opened(configured(space=few, searcher={"kind": "random"}, budget={"trials": 12}, slots=3))
+    config = configured(space=few, searcher={"kind": "random"}, budget={"trials": 12}, slots=3)
+    study = opened(config)
     first, second = study.next(), study.next()
     assert first is not None and second is not None and first.number != second.number
     assert study.next() is None and not study.told, "what is out is not begun twice"
-    attempt(study, first)
-    study.ended(first.number)
+    asked = len(study.recorded.events)
+    assert study.next() is None and len(study.recorded.events) == asked, "nor asked for again and again"
+    study = opened(config)
+    assert {order.number for order in (study.next(), study.next()) if order} == {first.number, second.number}
+    for order in (first, second):
+        attempt(study, order)
+        study.ended(order.number)
+        assert not study.over or order == second
     finish(study)
-    attempt(study, second)
-    study.ended(second.number)
-    finish(study)
-    assert len(study.told) == 12 and len({told.number for told in study.told}) == 2
+    assert study.over == "every setting it suggests is known" and study.next() is None
+    assert {told.number for told in study.told} == {first.number, second.number} and len(study.told) == 2
     assert all(len(trial.attempts(study.store, number)) == 1 for number in (first.number, second.number))
+    assert read(study.store) == study.told
+
+
+@pytest.mark.parametrize("kind", ["cmaes", "random"])
+def test_a_space_of_which_all_is_known_ends_a_study_of_hours(configured: Any, kind: str) -> None:
+    few = {"x": {"low": 0, "high": 1, "step": 0.5}, "y": {"fixed": 0.5}}
+    config = configured(space=few, searcher={"kind": kind}, budget={"trials": None, "hours": 1.0})
+    study = finish(opened(config))
+    assert study.over == "every setting it suggests is known" and len(study.told) == 3
+    assert len(study.recorded.events) < 300
+    assert finish(opened(config)).over == study.over
+
+
+def test_a_setting_that_failed_or_was_stopped_early_is_not_run_again(configured: Any) -> None:
+    few = {"x": {"choices": [0.1, 0.9]}, "y": {"fixed": 0.5}}
+    study = opened(configured(space=few, searcher={"kind": "random"}, budget={"trials": 12}))
+    for stopped in (None, 3.0):
+        order = study.next()
+        assert order is not None
+        with pytest.raises(Killed):
+            attempt(study, order, killed=True)
+        trial.end(study.store, order.number, "failed", "no room") if stopped is None else None
+        study.ended(order.number, stopped)
+    finish(study)
+    assert study.over.endswith("is known") and [told.outcome for told in study.told] == ["failed", "pruned"]
+    assert {event["outcome"] for event in study.recorded.events if event.get("known")} == {"failed", "pruned"}
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_trial_that_is_tried_again_is_one_trial(configured: Any, killed: bool) -> None:
+    broken = {"kind": "quick", "trouble": 1.0, "troubles": ["error"]}
+    config = configured(trial=broken, searcher={"kind": "random", "retries": 2}, budget={"trials": 4})
+    study, none = opened(config), 0
+    while (order := study.next()) is not None:
+        attempt(study, order)
+        none += study.ended(order.number) is None
+        study = opened(config) if killed else study
+    assert [told.attempts for told in study.told] == [3] * 4 and none == 8 and study.over == "budget.trials=4"
+    assert len({told.number for told in study.told}) == 4
+    if not killed:
+        assert read(study.store) == study.told
+
+
+class Room:
+    """Trials of `quick` fail for a cause outside of them, until somebody mends it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch):
+        quick = plugins.load("search", "trials", "quick").Trials
+        self._run, self.is_there = quick.run, False
+        monkeypatch.setattr(quick, "run", lambda *given: self._at(*given))
+
+    def _at(self, *given: Any) -> Any:
+        if not self.is_there:
+            raise OSError("no room")
+        return self._run(*given)
+
+
+SEARCHES = {
+    "asynchronous": ({"kind": "cmaes"}, None),
+    "generational": ({"kind": "cmaes", "timing": "generational"}, None),
+    "few settings": ({"kind": "cmaes"}, {"x": {"choices": [0.1, 0.9]}, "y": {"fixed": 0.5}}),
+}
+
+
+@pytest.mark.parametrize("which", SEARCHES)
+def test_a_study_whose_trials_all_failed_goes_on_once_the_cause_is_mended(
+    configured: Any, monkeypatch: pytest.MonkeyPatch, which: str
+) -> None:
+    searcher, space = SEARCHES[which]
+    config = configured(searcher=searcher, budget={"trials": 40}, **({"space": space} if space else {}))
+    room, attempts = Room(monkeypatch), list[int]()
+    for _ in range(3):
+        study = opened(config)
+        with pytest.raises(TrainingError, match="see why they fail"):
+            finish(study)
+        attempts.append(sum(len(trial.attempts(study.store, number)) for number in study.store.folders("trials")))
+    assert attempts[1:] == [attempts[0] + 1, attempts[0] + 2], "each submission tries the last one again"
+    room.is_there = True
+    study = finish(opened(config))
+    assert study.best is not None and study.over and study.told[-1].outcome == "done"
+    assert [(told.values, told.value) for told in read(study.store)] == [(t.values, t.value) for t in study.told]
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_generation_that_failed_as_a_whole_is_run_once_more(
+    configured: Any, monkeypatch: pytest.MonkeyPatch, killed: bool
+) -> None:
+    searcher = {"kind": "cmaes", "timing": "generational", "population": 4}
+    config = configured(searcher=searcher, budget={"trials": 12})
+    study, room = opened(config), Room(monkeypatch)
+    for number in range(12):
+        room.is_there = number >= 4
+        order = study.next()
+        assert order is not None
+        attempt(study, order)
+        study = opened(config) if killed and number in (3, 5) else study
+        if order.number in {out.number for out in study.running.values()}:
+            study.ended(order.number)
+    finish(study)
+    outcomes = [told.outcome for told in study.told]
+    assert outcomes == ["failed"] * 4 + ["done"] * 8 and study.over == "budget.trials=12"
+    assert [told.number for told in study.told[:4]] == [told.number for told in study.told[4:8]]
+    assert len(trial.attempts(study.store, study.told[0].number)) == 2
 
 
 def test_a_setting_that_is_tried_again_has_another_seed(configured: Any) -> None:
@@ -222,6 +332,48 @@ def test_only_the_best_keep_their_files(configured: Any, monkeypatch: pytest.Mon
     assert all(told.metrics["loss"] == told.value for told in read(study.store))
 
 
+@pytest.mark.parametrize(
+    ("searcher", "beside"), [({"reevaluate": 2}, {"seed": "seed"}), ({"pruned": "failed"}, {})], ids=["lucky", "pruned"]
+)
+def test_what_is_kept_is_what_the_searcher_ranks_best(
+    configured: Any, searcher: dict[str, Any], beside: dict[str, Any]
+) -> None:
+    """A first value that was luck, and one of a trial that was stopped early, are below all others."""
+    config = configured(keep=1, trial={"kind": "quick", **beside}, searcher={"kind": "random", **searcher})
+    study, values = opened(config), [-9.0, 2.0, 30.0, 1.0, 3.0]
+    for number, value in enumerate(values):
+        order = study.next()
+        assert order is not None
+        is_stopped, own = "pruned" in searcher and number == 0, study.store.sub(f"trials/{order.number}")
+        if not is_stopped:
+            facts = {**attempt(study, order).facts, "metrics": {"loss": value}}
+            known = json.loads(own.read("manifest.json"))
+            own.write("manifest.json", json.dumps({**known, "facts": facts}).encode())
+        own.write("files/checkpoint", b"big")
+        study.ended(order.number, stopped=value if is_stopped else None)
+    study.tidy()
+    assert study.best is not None and study.best.value == 1.0
+    kept = {told.value for told in study.told if study.store.exists(f"trials/{told.number}/files/checkpoint")}
+    assert kept == {1.0}
+
+
+def test_the_best_setting_itself_is_judged(configured: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = configured(trial={"kind": "quick", "seed": "seed"}, searcher={"kind": "random", "reevaluate": 2})
+    study = opened(config)
+    assert judging.winner(study) is None and not judging.silence(study)
+    for value in (-9.0, 2.0, 30.0, 3.0):
+        made = study.recorded.ask()
+        assert made is not None
+        event = study.recorded.tell(made.id, "done", value)
+        study.past.tell(made, event, str(made.id))
+    assert judging.winner(study) is None, "its kind cannot judge"
+    monkeypatch.setattr(plugins.load("search", "trials", "quick").Trials, "judge", None, raising=False)
+    won = judging.winner(study)
+    assert study.best is not None and won is not None and (won.value, won.values) == (2.0, study.best.values)
+    study.recorded.add({"x": 0.3, "y": 0.7}, "done", -10.0)
+    assert judging.winner(study) is None and "open" in judging.silence(study)
+
+
 def test_an_earlier_study_s_trials_count(configured: Any) -> None:
     first = finish(opened(configured(name="first")))
     config = configured(name="second", earlier=["first"])
@@ -230,6 +382,39 @@ def test_an_earlier_study_s_trials_count(configured: Any) -> None:
     assert opened(config).recorded.events == second.recorded.events, "taken in once"
     with pytest.raises(MissingArtifact, match="no study other"):
         opened(configured(name="third", earlier=["other"]))
+    with pytest.raises(IdentityMismatch, match="earlier"):
+        opened(configured(name="second"))
+
+
+def test_an_earlier_study_of_other_values_teaches_or_is_refused(configured: Any) -> None:
+    first = finish(opened(configured(name="first")))
+    config = configured(name="second", earlier=["first"], trial={"kind": "quick", "steps": 2})
+    for second in (opened(config), opened(config)):
+        assert second.best is None, "its values are of something else"
+        assert [event["counts"] for event in second.recorded.events if event["event"] == "add"] == [False] * 24
+    order = second.next()
+    assert order is not None and first.best is not None
+    assert abs(order.values["x"] - first.best.values["x"]) < 0.35 and second.recorded.search.shape is not None
+    mean, alone = second.recorded.search.shape[0], opened(configured(name="alone")).recorded
+    alone.ask()
+    assert alone.search.shape is not None and tuple(mean) != tuple(alone.search.shape[0]), "the search has learned"
+    with pytest.raises(ConfigError, match="earlier=first: its metric is loss and this study's accuracy"):
+        opened(configured(name="third", earlier=["first"], metric="accuracy"))
+    with pytest.raises(ConfigError, match="its mode is min and this study's max"):
+        opened(configured(name="fourth", earlier=["first"], searcher={"kind": "cmaes", "mode": "max"}))
+
+
+def test_of_two_submissions_one_is_told(configured: Any) -> None:
+    one = opened(configured())
+    order = one.next()
+    other = opened(one.config)
+    assert order is not None and other.next() == order and other.next() is not None
+    attempt(other, order)
+    for call in (one.next, lambda: one.ended(order.number)):
+        with pytest.raises(ConfigError, match=r"00000002\.json is there already.*end the other one"):
+            call()
+    told = other.ended(order.number)
+    assert told is not None and told.outcome == "done" and len(opened(one.config).told) == 1
 
 
 def test_it_refuses_to_go_on_as_something_else(configured: Any, monkeypatch: pytest.MonkeyPatch) -> None:

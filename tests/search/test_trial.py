@@ -117,16 +117,47 @@ def test_a_running_attempt_says_that_it_lives(store: Store, monkeypatch: pytest.
     assert not [thread for thread in threading.enumerate() if thread.name == "trial abc lives"]
 
 
+def test_a_sign_of_life_changes_nothing_that_anybody_else_writes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The study may say how an attempt ended, and read it, at any moment of a heartbeat."""
+    monkeypatch.setattr(trial, "BEAT_S", 0.01)
+    written: list[str] = []
+    write = Store.write
+
+    def noted(self: Store, path: str, *content: bytes) -> None:
+        written.append(path.rpartition("/")[2])
+        write(self, path, *content)
+
+    def work(folder: Store, report: Report) -> dict[str, float]:
+        monkeypatch.setattr(Store, "write", noted)
+        until = time.monotonic() + 5
+        while written.count("0001.seen") < 3 and time.monotonic() < until:
+            time.sleep(0.01)
+        monkeypatch.setattr(Store, "write", write)
+        return {"loss": 1.0}
+
+    go(store, work)
+    assert set(written) == {"0001.seen"} and len(written) >= 3
+    (whole,) = trial.attempts(store, "abc")
+    store.write("trials/abc/attempts/0001.seen", b"")
+    assert trial.attempts(store, "abc") == [whole], "one that was cut says nothing"
+    store.write("trials/abc/attempts/0001.seen", b"9999999999.5")
+    assert trial.attempts(store, "abc")[0].seen == 9999999999.5
+
+
 def test_pruning_keeps_the_numbers(store: Store) -> None:
     def work(folder: Store, report: Report) -> dict[str, float]:
         folder.write("checkpoint/1", b"big")
+        folder.write("state", b"big")
+        folder.write("printed.txt", b"small")
         return {"loss": 1.0}
 
     made = go(store, work)
     assert store.files("trials/abc/files") != []
     trial.prune(store, "abc")
     trial.prune(store, "abc")
-    assert store.files("trials/abc/files") == [] and trial.facts(store, "abc") == made.facts
+    assert (
+        store.files("trials/abc/files") == ["trials/abc/files/printed.txt"] and trial.facts(store, "abc") == made.facts
+    )
     again = Given(lambda folder, report: {})
     assert trial.run(again, store, ORDER, "", lambda step, numbers: None).facts == made.facts
     files = json.loads(store.read("trials/abc/manifest.json"))["files"]

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from typing import Any
 
 from medtrain.config import fingerprint, identity
-from medtrain.errors import CorruptArtifact, IdentityMismatch
+from medtrain.errors import ConfigError, CorruptArtifact, IdentityMismatch
 from medtrain.search import searchers
 from medtrain.search.searcher import Outcome, Searcher, Suggestion
 from medtrain.search.space import Space, Values
@@ -50,8 +50,26 @@ class Journal:
         self._count = len(events)
         return events
 
+    def check(self) -> None:
+        """See that nobody else has written meanwhile.
+
+        Raises:
+            ConfigError: another submission has.
+        """
+        name = _name(self._count)
+        if self._store.exists(name) and _parsed(self._store.read(name)) is not None:
+            raise ConfigError(
+                f"journal {self._store.root}: {name} is there already, as another submission writes this study; end "
+                "the other one, or let it go on alone: what this one has not written is handed out again"
+            )
+
     def append(self, event: Event) -> None:
-        """Write one event."""
+        """Write one event.
+
+        Raises:
+            ConfigError: another submission writes this journal.
+        """
+        self.check()
         self._store.write(_name(self._count), json.dumps(event, allow_nan=False, ensure_ascii=False).encode("utf-8"))
         self._count += 1
 
@@ -78,31 +96,47 @@ class Recorded:
         self.search: Searcher = searchers.make(searcher, self.space, base)
         self.events: list[Event] = []
         self._append = append
-        self._handed: dict[int, Suggestion] = {}
 
     def ask(self) -> Suggestion | None:
         """As the searcher's; also a suggestion that a journal has and this machine would round otherwise."""
         made = self.search.ask()
         if made is None:
             return None
-        made = self._handed.setdefault(made.id, made)
         self._write({"event": "ask", "id": made.id, "values": made.values, "repeat": made.repeat})
         return made
 
-    def tell(self, id: int, outcome: Outcome, value: float | None = None) -> None:
-        """As the searcher's; an end after which the search cannot go on is not written: the trial is tried again."""
-        self.search.tell(id, outcome, value)
-        self._write({"event": "tell", "id": id, "outcome": outcome, "value": _finite(value)})
+    def tell(
+        self, id: int, outcome: Outcome, value: float | None = None, known: bool = False, error: str = ""
+    ) -> Event:
+        """As the searcher's; an end after which the search cannot go on is not written: the trial is tried again.
 
-    def add(self, values: Values, outcome: Outcome, value: float | None = None) -> None:
+        Args:
+            id: the suggestion's.
+            outcome: how its trial ended.
+            value: its value.
+            known: whether the trial had ended before, and was suggested once more.
+            error: why, where no trial's folder says it.
+
+        Returns:
+            What was written; `again` in it says that the suggestion will come again.
+        """
+        ended = self.search.tell(id, outcome, value)
+        event: Event = {"event": "tell", "id": id, "outcome": outcome, "value": _finite(value)}
+        said: Event = {"again": not ended, "known": known, "error": error}
+        event |= {name: what for name, what in said.items() if what}
+        self._write(event)
+        return event
+
+    def add(self, values: Values, outcome: Outcome, value: float | None = None, counts: bool = True) -> None:
         """As the searcher's."""
-        self.search.add(values, outcome, value)
-        self._write({"event": "add", "values": values, "outcome": outcome, "value": _finite(value)})
+        self.search.add(values, outcome, value, counts)
+        event: Event = {"event": "add", "values": values, "outcome": outcome, "value": _finite(value)}
+        self._write(event if counts else {**event, "counts": False})
 
     @property
     def out(self) -> tuple[Suggestion, ...]:
         """Suggestions that have no outcome yet, as they were handed out."""
-        return tuple(self._handed[made.id] for made in self.search.out)
+        return self.search.out
 
     def replay(self, events: Iterable[Event]) -> None:
         """Do again what a journal says, on a search that has done nothing yet; nothing is written but a first event.
@@ -130,11 +164,11 @@ class Recorded:
                     f"journal: event {number} suggests {event['values']} and this search {made and made.values}; "
                     "go on where it was written, or begin anew under another name"
                 )
-            self._handed[made.id] = Suggestion(made.id, event["values"], made.repeat)
+            self.search.handed(made.id, event["values"], event["repeat"])
         elif event["event"] == "tell":
             self.search.tell(event["id"], event["outcome"], event["value"])
         elif event["event"] == "add":
-            self.search.add(event["values"], event["outcome"], event["value"])
+            self.search.add(event["values"], event["outcome"], event["value"], event.get("counts", True))
 
     def _is_close(self, one: Values, other: Values) -> bool:
         pairs = zip(self.space.point(one), self.space.point(other), strict=True)

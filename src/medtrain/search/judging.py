@@ -18,13 +18,25 @@ FILE, FOLDER = "verdict.json", "verdict"
 
 
 def winner(study: Study) -> Told | None:
-    """The trial to judge; None where there is none, or its kind has no `judge`."""
-    kind = plugins.load("search", "trials", str(study.settings.trial["kind"]))
-    done = [told for told in study.told if told.outcome == "done" and told.value is not None]
-    if not done or not hasattr(kind.Trials, "judge"):
+    """A trial of the study's best setting, to be judged; None where there is none, or its kind has no `judge`."""
+    if study.best is None or not _judges(study):
         return None
-    sign = 1.0 if study.settings.searching.mode == "min" else -1.0
-    return min(done, key=lambda told: sign * (told.value or 0.0))
+    tries = [told for told in study.tries(study.best.values) if told.value is not None]
+    return min(tries, key=lambda told: told.outcome != "done", default=None)  # one stopped early is gone on with
+
+
+def silence(study: Study) -> str:
+    """Why nothing can be said of the best setting, though its kind of trial could; empty where something can."""
+    if study.best is None or not _judges(study) or winner(study) is not None:
+        return ""
+    return (
+        f"whether this is better than the default is open: the best setting is of a study in study.earlier="
+        f"{','.join(study.settings.earlier)}, and none of this study's own was as good"
+    )
+
+
+def _judges(study: Study) -> bool:
+    return hasattr(plugins.load("search", "trials", str(study.settings.trial["kind"])).Trials, "judge")
 
 
 def judge(given: dict[str, Any], places: tuple[str, str], device: tuple[float, bool], won: Told) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 import math
 
 from medtrain.errors import MissingArtifact
-from medtrain.search import trials
+from medtrain.search import trial, trials
+from medtrain.search.bill import bill
 from medtrain.search.settings import StudyConfig
 from medtrain.search.space import Choices, Fixed, Parameter, Space, assignments, look_up
 from medtrain.search.study import Study, folder
@@ -21,7 +22,8 @@ def plan(root: Store, config: StudyConfig) -> str:
     population = settings.searcher.get("population") or 4 + int(3 * math.log(d))
     of = f", populations of {population}" if settings.searcher["kind"] == "cmaes" else ""
     lines.append(f"searcher {settings.searcher['kind']}: {d} coordinates{of}; scheduler {settings.scheduler.kind}")
-    limits = [f"{name} {value:g}" for name, value in settings.budget.model_dump().items() if value is not None]
+    budget = settings.budget.model_dump()
+    limits = [f"{name} {budget[name]:g}" for name in ("trials", "hours", "cost") if budget[name] is not None]
     lines.append(f"budget: {', '.join(limits) or 'none: it ends with the search'}; {settings.slots} trials at a time")
     lines.append(_time(root, config))
     try:
@@ -61,11 +63,10 @@ def _shown(item: Parameter) -> str:
 
 def _time(root: Store, config: StudyConfig) -> str:
     """How long it will take, by the trials there are."""
-    told = read(folder(root, config.study.name))
-    done = [one.seconds for one in told if one.outcome == "done"]
-    most, price = config.study.budget.trials, config.study.price
-    if not done or most is None:
-        return "time: known once trials have run" if not done else ""
-    left = max(0, most - len(told)) * sum(done) / len(done) / 3600
-    cost = f", {left * price.per_slot_hour:.2f} {price.currency}" if price.per_slot_hour else ""
-    return f"to go: {max(0, most - len(told))} trials, about {left / config.study.slots:.2f} h{cost}"
+    store = folder(root, config.study.name)
+    told = read(store)
+    if not told:
+        return "time: known once trials have run"
+    found = bill(config.study, told, {number: trial.attempts(store, number) for number in store.folders(trial.KIND)})
+    trials = "" if found.forecast is None else f"to go: {found.forecast.trials - len(told)} trials; "
+    return f"{trials}{found.line}"

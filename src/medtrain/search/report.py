@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -11,17 +11,16 @@ from markupsafe import Markup
 
 from medtrain import artifacts, pages
 from medtrain.artifacts import Artifact
-from medtrain.search import cost, pictures, trial, trials
+from medtrain.search import pictures, trial, trials
+from medtrain.search.bill import Bill, bill, span
 from medtrain.search.cadence import Cadence
-from medtrain.search.cost import Forecast, Limits, Spent
 from medtrain.search.history import Ellipse
 from medtrain.search.importance import importance, is_installed
 from medtrain.search.pictures import Mark
 from medtrain.search.searcher import Best
-from medtrain.search.settings import StudyConfig, StudySettings
+from medtrain.search.settings import StudyConfig
 from medtrain.search.space import Fixed, Range, Space, assignments
 from medtrain.search.told import Told, rhythm
-from medtrain.search.trial import Attempt
 from medtrain.storage import Store
 
 REPORT = "report.html"
@@ -29,22 +28,6 @@ SAID = ("kind", "timing", "sampler")
 """What of a searcher's settings stands in the first line."""
 PLANES = 4
 """The ellipse is shown in the planes of so many parameters, the most important ones."""
-
-
-@dataclass(frozen=True)
-class Bill:
-    """What a study took and will take, in slot-seconds and, where there is a price, in money."""
-
-    spent: Spent
-    forecast: Forecast | None
-    per_slot_hour: float | None
-    currency: str
-
-    def price(self, slot_s: float) -> str:
-        """Slot-seconds as money, or a dash."""
-        if self.per_slot_hour is None:
-            return "–"
-        return f"{cost.money(slot_s, self.per_slot_hour):.2f} {self.currency}"
 
 
 @dataclass(frozen=True)
@@ -116,22 +99,6 @@ def build(
     return f"{study.root}/{REPORT}"
 
 
-def bill(given: StudySettings, told: Sequence[Told], attempts: Mapping[str, list[Attempt]]) -> Bill:
-    """What a study took, by the attempts at its trials, and will take."""
-    every = [one for ran in attempts.values() for one in ran]
-    ended = {one.number for one in told}
-    spent = Spent(
-        told=len(told),
-        slot_s=trial.seconds(every),
-        open_s=sum(trial.seconds(ran) for number, ran in attempts.items() if number not in ended),
-        lost_s=trial.seconds([one for one in every if one.how in ("lost", "killed")]),
-        hours=cost.union_s((one.began, one.until) for one in every) / 3600,
-    )
-    limits = Limits(given.budget.trials, given.budget.hours, given.budget.cost)
-    price = given.price.per_slot_hour
-    return Bill(spent, cost.forecast(spent, limits, given.slots, price), price, given.price.currency)
-
-
 def page(material: Material) -> str:
     """The whole page."""
     space, mode = material.space, material.mode
@@ -163,6 +130,7 @@ def page(material: Material) -> str:
         varied=varied,
         span=span,
         number=number,
+        why=why,
     )
 
 
@@ -180,20 +148,21 @@ def ellipses(
     return [pictures.plane(space, pair, shape, marks) for pair in combinations(chosen, 2)]
 
 
-def span(seconds: float) -> str:
-    """A time for people."""
-    if seconds < 90:
-        return f"{seconds:.3g} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.3g} min"
-    return f"{seconds / 3600:.1f} h"
-
-
 def number(value: Any) -> str:
     """A setting's value or a trial's, to six digits."""
     if isinstance(value, float):
         return f"{value:.6g}"
     return "–" if value is None else str(value)
+
+
+def why(one: Told) -> str:
+    """What went wrong in a trial that failed, in a line; empty of another one."""
+    return last_line(one.error) if one.outcome == "failed" else ""
+
+
+def last_line(error: str) -> str:
+    """The last line of an error, as a page may show it."""
+    return without_keys("".join(error.strip().splitlines()[-1:]))
 
 
 def without_keys(command: str) -> str:

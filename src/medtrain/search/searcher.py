@@ -10,7 +10,7 @@ import math
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from pydantic import Field
@@ -44,11 +44,13 @@ class SearcherConfig(Config):
 
 @dataclass(frozen=True)
 class Suggestion:
-    """A setting to try; `repeat` counts its earlier tries, for a trial that must draw other random numbers."""
+    """A setting to try; `repeat` tells its tries apart, for a trial that must draw other random numbers."""
 
     id: int
     values: Values
     repeat: int = 0
+    afresh: bool = False
+    """Its trial has failed, and is to be run once more all the same."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +82,11 @@ class Searcher(ABC):
         self._out: dict[int, Suggestion] = {}
         self._failures: dict[int, int] = {}
         self._repeated: set[int] = set()
-        self._tried: dict[str, tuple[Values, list[float]]] = {}
+        self._repeats: dict[str, int] = {}
+        self._tried: dict[str, tuple[Values, list[tuple[int | None, float]]]] = {}
         self._since_repeat = 0
+        self._afresh: set[int] = set()
+        """Suggestions of settings that failed, which a searcher makes to have them run once more."""
 
     def ask(self) -> Suggestion | None:
         """A setting to try; None if there is none now, or if the search is `finished`."""
@@ -94,8 +99,11 @@ class Searcher(ABC):
         self._out[suggestion.id] = suggestion
         return suggestion
 
-    def tell(self, id: int, outcome: Outcome, value: float | None = None) -> None:
+    def tell(self, id: int, outcome: Outcome, value: float | None = None) -> bool:
         """How a trial ended, and its value; a second outcome of a suggestion that is not out is left unread.
+
+        Returns:
+            Whether that was its end; else it is suggested again.
 
         Raises:
             ValueError: there was no such suggestion.
@@ -105,15 +113,15 @@ class Searcher(ABC):
             raise ValueError(f"suggestion {id}: was never made")
         suggestion = self._out.pop(id, None)
         if suggestion is None:
-            return
+            return True
         counted = self._counted(outcome, value)
         if counted is None and (outcome == "lost" or self._failures.get(id, 0) < self.config.retries):
             self._failures[id] = self._failures.get(id, 0) + (outcome != "lost")
             self._again.append(suggestion)
-            return
+            return False
         self.told += 1
         if counted is not None:
-            self._keep(suggestion.values, counted)
+            self._keep(suggestion.values, counted, suggestion.repeat)
         if id in self._repeated:
             self._since_repeat = 0
         else:
@@ -121,9 +129,20 @@ class Searcher(ABC):
             self._learn(id, counted)
         if not self.finished and not self._out and not self._again:
             self.finished = self._over()
+        return True
 
-    def add(self, values: Values, outcome: Outcome, value: float | None = None) -> None:
+    def handed(self, id: int, values: Values, repeat: int) -> None:
+        """Let a suggestion that is out be the one that was handed out, where this machine rounds otherwise."""
+        self._out[id] = replace(self._out[id], values=values, repeat=repeat)
+
+    def add(self, values: Values, outcome: Outcome, value: float | None = None, counts: bool = True) -> None:
         """A trial of another search in the same space.
+
+        Args:
+            values: its setting.
+            outcome: how it ended.
+            value: its value.
+            counts: whether it may be the best; else it only teaches, as its value is of something else.
 
         Raises:
             ConfigError: the setting is not one of this space.
@@ -131,16 +150,22 @@ class Searcher(ABC):
         point, counted = self.space.point(values), self._counted(outcome, value)
         if outcome == "lost":
             return
-        if counted is not None:
+        if counted is not None and counts:
             self._keep(self.space.values(point), counted)
         self._learn_other(point, counted)
 
     @property
     def best(self) -> Best | None:
         """The best setting yet."""
+        return next(iter(self.ranked), None)
+
+    @property
+    def ranked(self) -> list[Best]:
+        """Every setting that has a value, the best first."""
         sign = 1.0 if self.config.mode == "min" else -1.0
-        found = [Best(values, sum(seen) / len(seen), len(seen)) for values, seen in self._tried.values()]
-        return min(found, key=lambda best: sign * best.value, default=None)
+        tried = [(values, [value for _, value in seen]) for values, seen in self._tried.values()]
+        found = [Best(values, sum(seen) / len(seen), len(seen)) for values, seen in tried]
+        return sorted(found, key=lambda best: sign * best.value)
 
     @property
     def recommended(self) -> Values | None:
@@ -178,12 +203,14 @@ class Searcher(ABC):
         if repeats and self._since_repeat >= repeats and (best := self.best) is not None:
             self._since_repeat = 0
             self._repeated.add(self._made)
-            suggestion = Suggestion(self._made, best.values, best.tries)
+            key = setting(best.values)  # counted as they are made: another may be out, and one that fails has no value
+            self._repeats[key] = max(self._repeats.get(key, 0) + 1, best.tries)
+            suggestion = Suggestion(self._made, best.values, self._repeats[key])
         else:
             values = self._suggest(self._made)
             if values is None:
                 return None
-            suggestion = Suggestion(self._made, values)
+            suggestion = Suggestion(self._made, values, afresh=self._made in self._afresh)
         self._made += 1
         return suggestion
 
@@ -193,5 +220,13 @@ class Searcher(ABC):
             return None
         return float(value) if value is not None and math.isfinite(value) else None
 
-    def _keep(self, values: Values, value: float) -> None:
-        self._tried.setdefault(json.dumps(values, sort_keys=True), (values, []))[1].append(value)
+    def _keep(self, values: Values, value: float, repeat: int | None = None) -> None:
+        """Remember a value; the same one of the same repeat is the same run, told twice."""
+        seen = self._tried.setdefault(setting(values), (values, []))[1]
+        if (repeat, value) not in seen:
+            seen.append((repeat, value))
+
+
+def setting(values: Values) -> str:
+    """A setting's name: equal settings have one."""
+    return json.dumps(values, sort_keys=True)

@@ -13,6 +13,9 @@ from medtrain.search.space import Space
 from medtrain.search.trials import TrialConfig
 from medtrain.storage import StorageConfig
 
+TRIALS = 24
+"""The budget of a study that names none."""
+
 
 class SchedulerConfig(Config):
     """Which trials are stopped early for others' sake; Ray Tune's own rules."""
@@ -26,15 +29,20 @@ class SchedulerConfig(Config):
     """asha: one of so many goes on at each rung, and a rung is so many times as far as the one before."""
 
 
+def _most(given: dict[str, Any]) -> int | None:
+    """The default of `budget.trials`, beside the limits that were given."""
+    return TRIALS if given.get("hours") is None and given.get("cost") is None else None
+
+
 class BudgetConfig(Config):
     """When there has been enough; what is met first counts, null never does."""
 
-    trials: int | None = knob(24, ge=1)
-    """Trials with an outcome, early-stopped and failed ones among them."""
     hours: float | None = knob(None, gt=0)
     """Hours in which trials ran, all submissions of the study together."""
     cost: float | None = knob(None, gt=0)
     """Money, in `price.currency`."""
+    trials: int | None = knob(default_factory=_most, ge=1)
+    """Trials with an outcome, early-stopped and failed ones among them; 24 where neither hours nor cost are given."""
 
 
 class PriceConfig(Config):
@@ -107,6 +115,12 @@ class StudySettings(Config):
             raise ValueError(f"trial.seed={self.trying.seed}: it is in the space; take it out of one of them")
         if self.budget.cost is not None and self.price.per_slot_hour is None:
             raise ValueError("budget.cost: without a price nothing costs; set price.per_slot_hour, or leave it out")
+        if self.scheduler.kind != "none" and trials.is_partial(self.trying) and self.searching.pruned != "failed":
+            raise ValueError(
+                f"scheduler.kind={self.scheduler.kind}: the last value of a {self.trying.kind} trial that is stopped "
+                "early is of a part of its work, not to be compared with a whole trial's; set searcher.pruned=failed, "
+                "or scheduler.kind=none"
+            )
         return self
 
     @property

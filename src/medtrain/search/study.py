@@ -10,11 +10,11 @@ trial out again, and it is read back at once.
 
 import time
 from dataclasses import asdict
-from typing import Any
+from itertools import islice
 
 from medtrain.artifacts import Policy
 from medtrain.config import fingerprint
-from medtrain.errors import ConfigError
+from medtrain.errors import ConfigError, TrainingError
 from medtrain.search import trial, trials
 from medtrain.search.beginning import begin, earlier, folder
 from medtrain.search.cost import union_s
@@ -22,7 +22,7 @@ from medtrain.search.journal import Journal, Recorded
 from medtrain.search.searcher import Best, Outcome, Suggestion
 from medtrain.search.settings import StudyConfig
 from medtrain.search.space import Values, assignments, look_up
-from medtrain.search.told import JOURNAL, Told, recall, rhythm
+from medtrain.search.told import JOURNAL, Told, judged, of_the_best, recall, rhythm
 from medtrain.search.trial import Order
 from medtrain.storage import Store
 
@@ -33,6 +33,8 @@ GRACE_S = 60.0
 """How long an unfinished trial's process may take to end, seconds."""
 REFUSED = 50
 """So many settings in a row that make no config, and the space is wrong."""
+KNOWN = 100
+"""So many settings in a row whose trials have ended before, and the search has nothing new to try."""
 
 
 class Study:
@@ -58,21 +60,23 @@ class Study:
         self._since: dict[int, float] = {}
         self._twins: dict[str, list[Suggestion]] = {}
         self._base = trials.base(self._trying, root)
-        journal = Journal(self.store.sub(JOURNAL))
-        events = journal.read()
-        self.recorded = Recorded(self.settings.searcher, self.settings.space, self._base, append=journal.append)
+        self._journal = Journal(self.store.sub(JOURNAL))
+        events = self._journal.read()
+        self.recorded = Recorded(self.settings.searcher, self.settings.space, self._base, append=self._journal.append)
         self.recorded.replay(events)
         self.past = recall(self.store, events)
         """What the trials' folders say."""
         self._untidy = {told.number for told in self.told if told.number}
         self._again = list(self.recorded.out)
+        self._in_vain = 0
+        """How many settings in a row had been tried before."""
         for told in self.told:  # whoever ran it has gone with the submission that told of it
             if told.number:
                 trial.end(self.store, told.number, "killed")
         if all(event["event"] != "ask" for event in events):
             added = sum(event["event"] == "add" for event in events)
-            for one in earlier(root, self.settings.earlier)[added:]:
-                self.recorded.add(one.values, one.outcome, one.value)
+            for one, compares in islice(earlier(root, self.settings), added, None):
+                self.recorded.add(one.values, one.outcome, one.value, compares)
 
     @property
     def told(self) -> list[Told]:
@@ -81,14 +85,18 @@ class Study:
 
     @property
     def best(self) -> Best | None:
-        """The best setting yet."""
+        """The best setting yet; it may be of a study in `earlier`."""
         return self.recorded.search.best
+
+    def tries(self, values: Values) -> list[Told]:
+        """The trials of a setting that have an outcome."""
+        return [told for told in self.told if told.number and told.values == values]
 
     @property
     def enough(self) -> str:
         """Which budget is spent; empty while there is more."""
         budget, price = self.settings.budget, self.settings.price
-        begun = len(self.told) + len(self.running) + sum(map(len, self._twins.values()))
+        begun = len(self.told) + len(self.running)
         if budget.trials is not None and begun >= budget.trials:
             return f"budget.trials={budget.trials}"
         if budget.hours is not None and self.hours() >= budget.hours:
@@ -102,33 +110,39 @@ class Study:
         """Why no trial will come any more; empty while one may."""
         if self.running:
             return ""
-        return self.enough or ("" if self._again else self.recorded.search.finished)
+        if self.enough or self._again:
+            return self.enough
+        return self.recorded.search.finished or ("every setting it suggests is known" if self._turns else "")
 
     def next(self) -> Order | None:
         """A trial to run; None if there is none now. One that was run before is told at once.
 
         Raises:
-            ConfigError: setting after setting makes no config.
+            ConfigError: setting after setting makes no config, or another submission writes this study.
             TrainingError: so many trials failed that the search cannot go on.
         """
         refused = 0
         while not self.enough:
-            made = self._again.pop(0) if self._again else self.recorded.ask()
+            is_new = not self._again
+            if is_new and self._turns:
+                return None
+            made = self.recorded.ask() if is_new else self._again.pop(0)
             if made is None:
                 return None
             try:
                 order = self._order(made)
-            except ConfigError:
+            except ConfigError as error:
                 refused += 1
                 if refused == REFUSED:
                     raise
-                self._tell(made, "failed", None)
+                self._tell(made, "failed", None, error=str(error))
                 continue
             if order.number in {other.number for other in self.running.values()}:
                 self._twins.setdefault(order.number, []).append(made)
-                if len(self._twins[order.number]) >= self.settings.slots:
-                    return None  # the search goes round in a circle until this setting's value is known
-            elif not self._told_already(made, order):
+            elif self._told_already(made, order):
+                self._in_vain += is_new
+            else:
+                self._in_vain = 0
                 self.running[made.id], self._since[made.id] = order, time.time()
                 return order
         return None
@@ -141,41 +155,42 @@ class Study:
             stopped: the last value of one that was stopped early.
 
         Returns:
-            The outcome; none where the trial was lost and will be handed out again.
+            The outcome; none where the trial was lost, or failed and has `retries` left, and will be handed out again.
 
         Raises:
+            ConfigError: another submission writes this study.
             TrainingError: so many trials failed that the search cannot go on.
         """
+        self._journal.check()  # before its folder is written to, where the other one's attempt may be
         id, order = next((id, order) for id, order in self.running.items() if order.number == number)
-        found = trial.facts(self.store, number)
+        found, error = trial.facts(self.store, number), ""
         if found is not None:
-            outcome, value = _judged(found, self.settings.metric)
+            outcome, value = judged(found, self.settings.metric)
         elif stopped is not None:
             trial.end(self.store, number, "pruned")  # its process sees that, and gives back what it holds
             outcome, value = "pruned", stopped
         else:
             trial.end(self.store, number, "lost")
-            outcome, value = self._unfinished(id, number), None
+            (outcome, error), value = self._unfinished(id, number), None
         self.past.attempts[number] = trial.attempts(self.store, number)
         del self.running[id], self._since[id]
-        told = self._tell(Suggestion(id, order.values, order.repeat), outcome, value, number)
+        self._in_vain = 0  # the search may go elsewhere now
+        told = self._tell(Suggestion(id, order.values, order.repeat), outcome, value, number, error=error)
         if told is not None:
             for twin in self._twins.pop(number, ()):
-                self._tell(twin, outcome, value, number)
+                self._tell(twin, outcome, value, number, known=True)
         self.tidy(GRACE_S)
         return told
 
     def tidy(self, grace_s: float = 0.0) -> None:
-        """Delete what trials keep that are not among the best.
+        """Delete what trials keep whose settings are not among the best, as the searcher ranks them.
 
         Args:
             grace_s: for so long after its end an unfinished trial's process may still be writing.
         """
-        sign = 1.0 if self.settings.searching.mode == "min" else -1.0
-        good = sorted((sign * told.value, told.number) for told in self.told if told.value is not None)
-        best = list(dict.fromkeys(number for _, number in good))[: self.settings.keep]
+        kept = of_the_best(self.told, self.recorded.search.ranked, self.settings.keep)
         out = {order.number for order in self.running.values()}
-        for number in self._untidy - set(best) - out:
+        for number in self._untidy - kept - out:
             ran = trial.attempts(self.store, number)
             unfinished = trial.facts(self.store, number) is None
             if unfinished and ran and (ran[-1].how == "running" or time.time() - ran[-1].until < grace_s):
@@ -217,39 +232,50 @@ class Study:
         overrides = [*own, *trials.named(self._trying, self.root, self.settings.name, number)]
         seen = rhythm(self.told, self.past.attempts)
         if seen is not None and seen.steps is not None:
-            overrides += trials.paced(self._trying, seen.steps)
+            overrides += trials.paced(self._trying, seen.steps, own)
         return Order(number=number, identity=of, values=made.values, repeat=made.repeat, overrides=tuple(overrides))
 
+    @property
+    def _turns(self) -> bool:
+        """Whether the search goes round in a circle until a trial that runs has ended, or for good."""
+        waiting = (len(self._twins.get(order.number, ())) for order in self.running.values())
+        return self._in_vain >= KNOWN or any(count >= self.settings.slots for count in waiting)
+
     def _told_already(self, made: Suggestion, order: Order) -> bool:
-        """Whether a trial has ended before, and nobody had told the search; it is told now."""
+        """Whether a trial has ended before; the search is told so now."""
         self.past.orders[order.number] = order
-        found = trial.facts(self.store, order.number)
-        ran = trial.attempts(self.store, order.number)
-        failed = sum(attempt.how == "failed" for attempt in ran)
-        if found is None and failed <= self.past.failures.get(made.id, 0):
+        before = self.past.before(made, order.number, self.settings.metric)
+        if before is None:
             return False
-        self.past.attempts[order.number] = ran
-        outcome, value = _judged(found, self.settings.metric) if found is not None else ("failed", None)
-        self._tell(made, outcome, value, order.number)
+        outcome, value, known = before
+        self._tell(made, outcome, value, order.number, known=known)
         return True
 
-    def _unfinished(self, id: int, number: str) -> Outcome:
-        """How a trial ended whose process is gone and that has no numbers."""
-        ran = trial.attempts(self.store, number)
+    def _unfinished(self, id: int, number: str) -> tuple[Outcome, str]:
+        """How a trial ended whose process is gone and that has no numbers, and why, where its folder does not say."""
+        ran, limit, losses = trial.attempts(self.store, number), self.config.runtime.max_failures, self.past.losses
         if ran and ran[-1].how == "failed":
-            return "failed"
-        limit = self.config.runtime.max_failures
-        return "lost" if limit < 0 or self.past.losses.get(id, 0) < limit else "failed"
+            return "failed", ""
+        if limit < 0 or losses.get(id, 0) < limit:
+            return "lost", ""
+        return "failed", f"lost with its process or node {losses.get(id, 0) + 1} times; runtime.max_failures={limit}"
 
-    def _tell(self, made: Suggestion, outcome: Outcome, value: float | None, number: str = "") -> Told | None:
-        self.recorded.tell(made.id, outcome, value)
+    def _tell(
+        self,
+        made: Suggestion,
+        outcome: Outcome,
+        value: float | None,
+        number: str = "",
+        *,
+        known: bool = False,
+        error: str = "",
+    ) -> Told | None:
+        try:
+            event = self.recorded.tell(made.id, outcome, value, known, error)
+        except TrainingError:
+            if number:  # whoever goes on has seen why it failed, and wants it run
+                trial.forgive(self.store, number)
+            raise
         if number:
             self._untidy.add(number)
-        return self.past.tell(made, outcome, value, number)
-
-
-def _judged(facts: dict[str, Any], metric: str) -> tuple[Outcome, float | None]:
-    """What a finished trial counts as."""
-    value = facts["metrics"].get(metric)
-    numeric = isinstance(value, int | float) and not isinstance(value, bool)
-    return ("done", float(value)) if numeric else ("failed", None)
+        return self.past.tell(made, event, number)

@@ -4,7 +4,8 @@ studies/<study>/trials/<number>/
     identity.json        what it is made from; `number` is the beginning of its fingerprint
     trial.json           its setting and overrides
     attempts/0001.json   {number, began, seen, ended, node, how, error}, times in seconds since 1970
-    files/               what the trial itself keeps, checkpoints for one
+    attempts/0001.seen   the last such time at which it ran: its process writes that, anybody may write how it ended
+    files/               what the trial itself keeps, checkpoints for one; of one that is not among the best printed.txt
     manifest.json        its numbers: it is finished
 """
 
@@ -20,12 +21,13 @@ from typing import Any, Literal
 from medtrain import artifacts
 from medtrain.artifacts import MANIFEST, Artifact, Build, Identity, Policy
 from medtrain.config import Config, parse
-from medtrain.search.trials import Report, Stopped, Trials
+from medtrain.search.trials import PRINTED, Report, Stopped, Trials
 from medtrain.storage import Store
 
 KIND, FILES, ATTEMPTS, ABOUT = "trials", "files", "attempts", "trial.json"
 BESIDE = ("device", "checkpoint_s", "step_s", "groups")
 """What a trial may return beside its numbers, see `search/trials/`."""
+SEEN = ".seen"
 BEAT_S = 15.0
 """How often a running attempt says that it lives."""
 How = Literal["running", "done", "failed", "pruned", "lost", "killed"]
@@ -103,7 +105,7 @@ def run(trials: Trials, study: Store, order: Order, node: str, report: Report) -
             ending = Ending(stop.how, error=stop.why)
         except Exception as error:
             ending = Ending("failed", error=f"{type(error).__name__}: {error}")
-    if not (attempts(study, order.number)[-1].number == attempt and end(study, order.number, ending.how, ending.error)):
+    if not (runs(study, order.number, attempt) and end(study, order.number, ending.how, ending.error)):
         return Ending("lost", error="the study has gone on without it")
     return replace(ending, facts=_finish(build, study, order, result)) if ending.how == "done" else ending
 
@@ -118,11 +120,23 @@ def end(study: Store, number: str, how: How, error: str = "") -> bool:
     return True
 
 
+def forgive(study: Store, number: str) -> None:
+    """Have a trial run again that has ended: its newest attempt counts as killed, and its numbers are gone."""
+    known = attempts(study, number)
+    if known:
+        _put(study, number, replace(known[-1], how="killed"))
+    study.delete(f"{KIND}/{number}/{MANIFEST}")
+
+
 def attempts(study: Store, number: str) -> list[Attempt]:
     """A trial's attempts, the first first."""
     store = study.sub(f"{KIND}/{number}/{ATTEMPTS}")
-    read = (_parsed(store.read(path)) for path in store.files())
-    return sorted((Attempt(**content) for content in read if content), key=lambda attempt: attempt.number)
+    files = store.files()
+    read = (_parsed(store.read(path)) for path in files if path.endswith(".json"))
+    seen = {path: _time(store.read(path)) for path in files if path.endswith(SEEN)}
+    known = [Attempt(**content) for content in read if content]
+    known = [replace(one, seen=max(one.seen, seen.get(f"{one.number:04d}{SEEN}", 0.0))) for one in known]
+    return sorted(known, key=lambda attempt: attempt.number)
 
 
 def about(study: Store, number: str) -> Order | None:
@@ -144,12 +158,17 @@ def facts(study: Store, number: str) -> dict[str, Any] | None:
 
 
 def prune(study: Store, number: str) -> None:
-    """Delete what a trial kept; its numbers stay."""
-    store, manifest = study.sub(f"{KIND}/{number}"), _manifest(study, number)
+    """Delete what a trial kept; its numbers stay, and what it printed, which may say why it failed."""
+    store, manifest, printed = study.sub(f"{KIND}/{number}"), _manifest(study, number), f"{FILES}/{PRINTED}"
     if manifest is not None:
-        manifest["files"] = {p: size for p, size in manifest["files"].items() if not p.startswith(f"{FILES}/")}
+        files = manifest["files"].items()
+        manifest["files"] = {p: size for p, size in files if p == printed or not p.startswith(f"{FILES}/")}
         store.write(MANIFEST, _json(manifest))  # first: a manifest never speaks of files that are gone
-    store.delete(FILES)
+    for folder in store.folders(FILES):
+        store.delete(f"{FILES}/{folder}")
+    for path in store.files(FILES):
+        if path != printed:
+            store.delete(path)
 
 
 def _claim(study: Store, number: str, node: str) -> int:
@@ -180,7 +199,7 @@ def _beating(study: Store, number: str, attempt: int) -> Iterator[threading.Even
             if not runs(study, number, attempt):
                 over.set()
                 return
-            _put(study, number, replace(attempts(study, number)[-1], seen=time.time()))
+            study.write(_file(number, attempt, SEEN), f"{time.time():.3f}".encode())
 
     thread = threading.Thread(target=beat, name=f"trial {number} lives", daemon=True)
     thread.start()
@@ -222,7 +241,19 @@ def _manifest(study: Store, number: str) -> dict[str, Any] | None:
 
 
 def _put(study: Store, number: str, attempt: Attempt) -> None:
-    study.write(f"{KIND}/{number}/{ATTEMPTS}/{attempt.number:04d}.json", _json(asdict(attempt)))
+    study.write(_file(number, attempt.number, ".json"), _json(asdict(attempt)))
+
+
+def _file(number: str, attempt: int, suffix: str) -> str:
+    return f"{KIND}/{number}/{ATTEMPTS}/{attempt:04d}{suffix}"
+
+
+def _time(content: bytes) -> float:
+    """What a heartbeat says; nothing where it was cut while it was written."""
+    try:
+        return float(content)
+    except ValueError:
+        return 0.0
 
 
 def _json(content: dict[str, Any]) -> bytes:

@@ -192,9 +192,12 @@ def test_the_same_settings_are_the_same_trial(root: Store, trial: Make) -> None:
     assert base["router"]["tau"] == 1.0 and base["method"]["learning_rate"] == 0.2 and "tokens" not in base
 
 
-def test_the_command_line_makes_the_same_fits(trial: Make) -> None:
+def test_the_command_line_makes_the_same_fits(trial: Make, store: Store) -> None:
     given = trial(tasks={"one": {"own": "b", "fit": {"shots": 4}}, "two": {"tokens": "three-two"}}, name="best")
-    words = shlex.split(kind.command(given, TRIED))
+    (place,) = kind.named(given, store, "study", "abc")
+    assert kind.fits(given, [*TRIED, place]) == kind.fits(given, TRIED), "where things lie is no part of the fit"
+    words = shlex.split(kind.command(given, [*TRIED, place]))
+    assert words.pop() == f"storage.root={store.root}"
     assert words[:4] == ["ray", "job", "submit", "jobs/fit_router.py"] and "plan.fit.router.tau=0.5" in words
     project = Path(__file__).resolve().parents[3]
     content = config.override(config.read_yaml(project / "jobs/configs/fit_router/demo.yaml"), words[4:])

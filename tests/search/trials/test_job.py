@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 
 import psutil
@@ -23,6 +24,7 @@ from medtrain.search import trial, trials
 from medtrain.search.settings import StudyConfig
 from medtrain.search.study import Study
 from medtrain.search.trials import Stopped, job
+from medtrain.search.tuning import launch
 from medtrain.storage import Store
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -72,10 +74,13 @@ def test_the_winner_is_a_command_line(given: job.Config, store: Store) -> None:
 
 
 def test_how_often_it_saves_is_no_part_of_what_it_is(given: job.Config, made: Store) -> None:
-    (often,) = job.paced(given, 12)
+    (often,) = job.paced(given, 12, [f"{RATE}=0.5"])
     assert often == "train.checkpoint.every_steps=12"
     assert job.identity(given, made, [often]) == job.identity(given, made, [])
-    assert job.paced(given.model_copy(update={"overrides": ("train.checkpoint.every_steps=3",)}), 12) == []
+    for said in ("train.checkpoint.every_steps=3", "train.checkpoint={every_steps: 3}"):
+        assert job.paced(given.model_copy(update={"overrides": (said,)}), 12, []) == [], "the study says so"
+        assert job.paced(given, 12, [said]) == [], "its space does"
+    assert job.paced(given, 12, ["train.checkpoint.memory_every_steps=3"]) == [often]
 
 
 def test_it_takes_what_its_workers_take(given: job.Config, store: Store) -> None:
@@ -138,17 +143,20 @@ def test_validation_losses_are_reported_as_they_come(
 def test_a_stopped_trial_s_job_ends_before_the_trial_does(
     given: job.Config, store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
+    stubborn = (
+        "import signal, time; print('begun', flush=True); signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
+    )
     monkeypatch.setattr(job, "GRACE_S", 0.3)
     script = Script(store, monkeypatch, tmp_path, given, stubborn)
     began = time.monotonic()
 
     def report(step: int, numbers: dict[str, float]) -> None:
-        if time.monotonic() - began > 0.5:
+        if time.monotonic() - began > 2:
             raise Stopped("pruned")
 
     with pytest.raises(Stopped):
         script.trials.run(script.folder, script.overrides, report)
+    assert script.folder.read("printed.txt") == b"begun\n", "what was stopped has printed something, too"
     assert not [child for child in psutil.Process().children() if "stage2.py" in " ".join(child.cmdline())]
 
 
@@ -159,6 +167,37 @@ from medtrain.storage import Store
 given = job.Config(job="stage2", config=sys.argv[1])
 job.Trials(given, Store(sys.argv[2]), 0, False).run(Store(sys.argv[2]), ["train.name=s-1"], lambda step, numbers: None)
 """
+
+
+class Ended:
+    """A process that has ended, or not yet."""
+
+    def __init__(self) -> None:
+        self.code: int | None = None
+
+    def poll(self) -> int | None:
+        return self.code
+
+
+def test_a_log_that_is_cut_and_grows_again_at_once_is_read_from_its_beginning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job that is gone on with forgets its last steps, and may log as much and more before anybody looks."""
+    log, process = tmp_path / "metrics.jsonl", Ended()
+
+    def lines(first: int, last: int, more: str = "") -> str:
+        return "".join(
+            json.dumps({"step": step, "validation/all": 9.0 - step, "note": more}) + "\n" for step in range(first, last)
+        )
+
+    def next_second(seconds: float) -> None:
+        log.write_text(lines(1, 3) + lines(3, 9, "after a pause"))
+        process.code = 0
+
+    monkeypatch.setattr(job.time, "sleep", next_second)
+    log.write_text(lines(1, 6))
+    found = [step for step, numbers in job._followed(log, process) if numbers]  # type: ignore[arg-type]
+    assert found == [1, 2, 3, 4, 5, 6, 7, 8]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's part of it is Linux's")
@@ -239,3 +278,42 @@ def test_a_study_of_real_training_killed_three_times(given: job.Config, made: St
         time.sleep(0.5)
     assert ray.available_resources()["CPU"] == ray.cluster_resources()["CPU"]
     assert trials.takes(given, made, False) == {"CPU": 1.0}
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+@pytest.mark.usefixtures("ray_cluster")
+def test_jobs_of_several_workers_that_are_stopped_early_give_them_back(
+    given: job.Config, made: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEDTRAIN_TREE", "")
+    overrides = ["runtime.workers=2", "train.epochs=12"]
+    study = {
+        "name": "early",
+        "trial": {**given.model_dump(mode="json"), "overrides": overrides},
+        # From worst to best: what comes later would not be stopped, so the order is turned round.
+        "space": {RATE: {"choices": [2e-2, 1e-7, 1e-6, 1e-5, 1e-4]}},
+        "searcher": {"kind": "grid"},
+        "metric": "best_loss",
+        "scheduler": {"kind": "asha", "grace": 2, "reduction": 2},
+        "slots": 2,
+        "budget": {"trials": 5},
+    }
+    whole = ray.cluster_resources()["CPU"]
+    assert trials.takes(given.model_copy(update={"overrides": tuple(overrides)}), made, False) == {"CPU": 2.0}
+    config = parse(StudyConfig, {"storage": {"root": made.root}, "study": study})
+    found = Study(made, config, Policy())
+    launch.run(found)
+    outcomes = Counter(told.outcome for told in found.told)
+    assert outcomes["pruned"] >= 2 and outcomes["done"] >= 1 and sum(outcomes.values()) == 5, outcomes
+    for told in found.told:
+        assert trial.attempts(found.store, told.number)[-1].how == told.outcome
+    done, pruned = ([told.seconds for told in found.told if told.outcome == outcome] for outcome in ("done", "pruned"))
+    assert min(pruned) < min(done), "they ended early"
+    until = time.monotonic() + 60
+    while ray.available_resources().get("CPU") != whole and time.monotonic() < until:
+        time.sleep(0.5)
+    assert ray.available_resources()["CPU"] == whole
+    assert not [
+        process for process in psutil.Process().children(recursive=True) if "stage2.py" in str(process.cmdline())
+    ]

@@ -224,11 +224,12 @@ def test_it_converges_though_a_third_of_the_trials_go_wrong(configured: Any, tmp
 
 
 @pytest.mark.usefixtures("ray_cluster")
-def test_what_is_worse_is_stopped_early(configured: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["asha", pytest.param("median", marks=pytest.mark.long)])
+def test_what_is_worse_is_stopped_early(configured: Any, tmp_path: Path, kind: str) -> None:
     config = configured(
         runtime={"cpus_per_worker": 1, "use_gpu": False},
         trial={"kind": "quick", "seconds": 0.3, "steps": 9},
-        scheduler={"kind": "asha", "grace": 1, "reduction": 3},
+        scheduler={"kind": kind, "grace": 1, "reduction": 3},
         searcher={"kind": "random"},
         slots=2,
         budget={"trials": 12},
@@ -241,3 +242,18 @@ def test_what_is_worse_is_stopped_early(configured: Any, tmp_path: Path) -> None
     for told in study.told:
         assert trial.attempts(study.store, told.number)[-1].how == told.outcome
         assert told.value is not None and (told.outcome == "done") == (told.number in finished(config))
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_study_that_cannot_go_on_says_what_went_wrong_and_what_it_has(configured: Any, tmp_path: Path) -> None:
+    config = configured(
+        runtime={"cpus_per_worker": 1, "use_gpu": False},
+        trial={"kind": "quick", "trouble": 1.0, "troubles": ["error"]},
+        slots=2,
+    )
+    drivers = Drivers(config, tmp_path)
+    assert drivers.start().wait(LIMIT_S) == 2
+    printed, study = drivers.printed.read_text(), Store(config.storage.root).sub("studies/s")
+    assert f"RuntimeError: no room; see {study.root}/trials/" in printed
+    assert "study s: no trial gave loss" in printed and f"report: {study.root}/report.html" in printed
+    assert "RuntimeError: no room" in study.read("report.html").decode()

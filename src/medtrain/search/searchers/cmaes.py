@@ -81,6 +81,7 @@ class Search(Searcher):
         self._earlier: list[Earlier] = []
         self._search: Evolution | Asynchronous | None = None
         self._points: dict[int, int] = {}
+        self._newest = -1
 
     @property
     def recommended(self) -> Values | None:
@@ -106,6 +107,9 @@ class Search(Searcher):
         if point is None:
             return None
         self._points[id] = point.id
+        if point.id <= self._newest:
+            self._afresh.add(id)  # a generation that failed as a whole comes once more
+        self._newest = max(self._newest, point.id)
         return self.space.values(self._unit(point.x))
 
     def _learn(self, id: int, value: float | None) -> None:

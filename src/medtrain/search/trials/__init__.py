@@ -10,15 +10,19 @@ A plug-in has `Config`, a `TrialConfig`, and
   own, and returns its numbers by name, the study's metric among them; `device` (text), `checkpoint_s` and `step_s`
   (seconds that a checkpoint and a step take) and `groups` (how often its workers were started) may stand beside them.
   It calls `report(step, numbers)` as often as it likes, without
-  numbers to ask only whether to go on, and lets `Stopped` through once it has cleaned up.
+  numbers to ask only whether to go on, and lets `Stopped` through once it has cleaned up. What it writes to
+  `folder/printed.txt` outlives all else that lies there.
 
 A plug-in may have, too,
 
 * `named(config, root, study, number)`: overrides that are no part of the identity, such as an artifact's name;
-* `paced(config, steps)`: overrides that write a checkpoint each so many steps, no part of the identity either;
+* `paced(config, steps, overrides)`: more overrides, which write a checkpoint each so many steps, no part of the
+  identity either; none where `overrides`, the trial's own, say that;
 * `takes(config, root, gpu)`: what a trial reserves of the cluster by itself, outside of its process, by Ray's names;
 * `estimate(config, root)`: what one trial takes, as text for `--dry-run`;
-* `prune(config, root, overrides)`: delete what lies outside of `folder` of a trial that is not among the best.
+* `prune(config, root, overrides)`: delete what lies outside of `folder` of a trial that is not among the best;
+* `PARTIAL = True`: what is reported on the way is of a part of the work, no value for a trial that was stopped early;
+* `SHARED = True`: the root must be a folder that every node can open, no object store.
 """
 
 import os
@@ -29,10 +33,13 @@ from typing import Any, Literal, Protocol
 from medtrain import plugins
 from medtrain.artifacts import Identity
 from medtrain.config import Config, parse
+from medtrain.errors import ConfigError
 from medtrain.storage import Store
 
 TREE = "MEDTRAIN_TREE"
 """Names the folder of the project, for processes that run a copy of the package alone."""
+PRINTED = "printed.txt"
+"""In a trial's own folder: what it has printed, for people."""
 Report = Callable[[int, dict[str, float]], None]
 """Numbers of a step, counted from 1, on the way; it raises `Stopped`."""
 
@@ -96,8 +103,12 @@ def make(config: TrialConfig, root: Store, cpus: float, gpu: bool) -> Trials:
 
 
 def base(config: TrialConfig, root: Store) -> dict[str, Any]:
-    """The config that overrides override, as JSON values."""
-    found: dict[str, Any] = _module(config.kind).base(config, root)
+    """The config that overrides override, as JSON values.
+
+    Raises:
+        ConfigError: the root is an object store, and this kind needs a folder.
+    """
+    found: dict[str, Any] = _over(config, root).base(config, root)
     return found
 
 
@@ -105,10 +116,10 @@ def identity(config: TrialConfig, root: Store, overrides: Sequence[str]) -> Iden
     """What a trial is made from.
 
     Raises:
-        ConfigError: the overrides make no config.
+        ConfigError: the overrides make no config, or the root is an object store and this kind needs a folder.
         MissingArtifact: an input does not exist.
     """
-    found: Identity = _module(config.kind).identity(config, root, list(overrides))
+    found: Identity = _over(config, root).identity(config, root, list(overrides))
     return found
 
 
@@ -123,10 +134,21 @@ def named(config: TrialConfig, root: Store, study: str, number: str) -> list[str
     return list(own(config, root, study, number)) if own else []
 
 
-def paced(config: TrialConfig, steps: int) -> list[str]:
-    """Overrides that write a checkpoint each so many steps; none where the kind has no such setting."""
+def paced(config: TrialConfig, steps: int, overrides: Sequence[str]) -> list[str]:
+    """Overrides that write a checkpoint each so many steps; none where the kind has no such setting.
+
+    Args:
+        config: by its `kind`.
+        steps: how many.
+        overrides: the trial's own, which win.
+    """
     own = getattr(_module(config.kind), "paced", None)
-    return list(own(config, steps)) if own else []
+    return list(own(config, steps, list(overrides))) if own else []
+
+
+def is_partial(config: TrialConfig) -> bool:
+    """Whether what a trial reports on the way is of a part of its work."""
+    return bool(getattr(_module(config.kind), "PARTIAL", False))
 
 
 def takes(config: TrialConfig, root: Store, gpu: bool) -> dict[str, float]:
@@ -158,6 +180,17 @@ def tree() -> Path:
     """Where the project with its jobs lies: `$MEDTRAIN_TREE`, else around this package, else the current directory."""
     given, around = os.environ.get(TREE), plugins.PACKAGE.parents[1]
     return Path(given) if given else around if (around / "jobs").is_dir() else Path.cwd()
+
+
+def _over(config: TrialConfig, root: Store) -> Any:
+    """The kind, of which it is certain that it can work with what lies there."""
+    module = _module(config.kind)
+    if getattr(module, "SHARED", False) and not root.is_local:
+        raise ConfigError(
+            f"storage.root={root.root}: {config.kind} trials open their files by name, and an object store has none; "
+            "give an absolute path of a folder that every node shares"
+        )
+    return module
 
 
 def _module(kind: str) -> Any:

@@ -39,6 +39,9 @@ VARIANT = "tuned"
 NOT_SEARCHED = ("held_out", "name", "library", "tokens", "own")
 """Trials that differ in these have losses that cannot be compared, or are other tasks."""
 RESULT = "result.json"
+ROOT = "storage.root="
+"""What a trial's overrides may say beside its fit, for the command line."""
+PARTIAL = SHARED = True
 Result = dict[str, Any]
 """A task's fitted weights, places by experts, and its losses, as JSON values."""
 
@@ -85,7 +88,8 @@ def fits(config: Config, overrides: Sequence[str]) -> dict[str, FitConfig]:
     Raises:
         ConfigError: a setting is wrong, or is none that trials may differ in.
     """
-    for assignment in overrides:
+    changed = [assignment for assignment in overrides if not assignment.startswith(ROOT)]
+    for assignment in changed:
         path = assignment.partition("=")[0].split(".")
         if path[0] in NOT_SEARCHED:
             raise ConfigError(
@@ -100,7 +104,7 @@ def fits(config: Config, overrides: Sequence[str]) -> dict[str, FitConfig]:
         "library": config.library,
         "tasks": config.model_dump(mode="json")["tasks"],
         "variants": {VARIANT: {}},
-        "fit": override(_common(config), overrides),
+        "fit": override(_common(config), changed),
     }
     return {task: found for (task, _), found in cells(parse(RoutingPlan, content)).items()}
 
@@ -123,12 +127,17 @@ def identity(config: Config, root: Store, overrides: Sequence[str]) -> Identity:
     )
 
 
+def named(config: Config, root: Store, study: str, number: str) -> list[str]:
+    """Where library and tokens lie."""
+    return [f"{ROOT}{root.root}"]
+
+
 def command(config: Config, overrides: Sequence[str]) -> str:
     """The command line that makes these routers."""
     tasks = {name: task.model_dump(mode="json", exclude_defaults=True) for name, task in config.tasks.items()}
     parts = {"name": config.name, "library": config.library, "tasks": tasks, "variants": {VARIANT: {}}}
     settings = [f"plan.{name}={_text(value)}" for name, value in {**parts, "fit": config.fit}.items()]
-    settings += [f"plan.fit.{assignment}" for assignment in overrides]
+    settings += [each if each.startswith(ROOT) else f"plan.fit.{each}" for each in overrides]
     return shlex.join(["ray", "job", "submit", "jobs/fit_router.py", *settings])
 
 

@@ -24,7 +24,7 @@ from pydantic import Field
 from medtrain import artifacts, config
 from medtrain.artifacts import Identity
 from medtrain.errors import TrainingError
-from medtrain.search.trials import Report, TrialConfig, tree
+from medtrain.search.trials import PRINTED, Report, TrialConfig, tree
 from medtrain.storage import Store
 from medtrain.train import stage
 from medtrain.train.command import Job, plan
@@ -32,6 +32,7 @@ from medtrain.train.command import Job, plan
 LOOK_S, GRACE_S, TAIL = 1.0, 10.0, 15
 PR_SET_PDEATHSIG = 1
 EVERY = "train.checkpoint.every_steps"
+SHARED = True
 OF_A_WORKER = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "RAY_JOB_ID", "RAY_JOB_CONFIG_JSON_ENV_VAR", "RAY_RAYLET_PID")
 """What Ray gives a worker's process and must not reach the job that it starts."""
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
@@ -68,10 +69,10 @@ def named(given: Config, root: Store, study: str, number: str) -> list[str]:
     return [f"train.name={study}-{number}", f"storage.root={root.root}"]
 
 
-def paced(given: Config, steps: int) -> list[str]:
-    """How often it writes a checkpoint, unless the study's own overrides say so."""
-    said = any(override.startswith(f"{EVERY}=") for override in given.overrides)
-    return [] if said else [f"{EVERY}={steps}"]
+def paced(given: Config, steps: int, overrides: list[str]) -> list[str]:
+    """How often it writes a checkpoint, unless the study's overrides or its space say so, in whole or in part."""
+    named = {override.partition("=")[0] for override in (*given.overrides, *overrides)}
+    return [] if any(name == EVERY or EVERY.startswith(f"{name}.") for name in named) else [f"{EVERY}={steps}"]
 
 
 def command(given: Config, overrides: list[str]) -> str:
@@ -115,12 +116,14 @@ class Trials:
         run = self._root.sub(f"{train.kind}/{train.name}")
         if not run.exists(artifacts.MANIFEST):
             with tempfile.TemporaryFile() as printed:
-                line = command(self._given, overrides)
-                with _process(line, printed) as process:
-                    for step, numbers in _followed(run.local("log/metrics.jsonl"), process):
-                        report(step, numbers)
-                printed.seek(0)
-                folder.write("printed.txt", text := printed.read())
+                line, text = command(self._given, overrides), b""
+                try:
+                    with _process(line, printed) as process:
+                        for step, numbers in _followed(run.local("log/metrics.jsonl"), process):
+                            report(step, numbers)
+                finally:  # of one that was stopped, too: it may have taken too long
+                    printed.seek(0)
+                    folder.write(PRINTED, text := printed.read())
             if process.returncode:
                 last = "\n".join(text.decode("utf-8", "replace").splitlines()[-TAIL:])
                 raise TrainingError(f"{line} ended with {process.returncode}:\n{last}")
@@ -175,12 +178,13 @@ def _told(log: Path) -> dict[str, float]:
 
 def _followed(log: Path, process: "subprocess.Popen[bytes]") -> Iterator[tuple[int, dict[str, float]]]:
     """Steps with their numbers as a job logs them, and each second a step without any, until it has ended."""
-    read, last, best = 0, -1, float("inf")
+    seen, last, best = b"", -1, float("inf")
     while True:
         ended = process.poll() is not None
         content = log.read_bytes() if log.exists() else b""
-        if len(content) < read:
-            read = 0  # a job that goes on forgets what it logged after its last checkpoint
+        if not content.startswith(seen):
+            seen = b""  # a job that goes on forgets what it logged after its last checkpoint
+        read = len(seen)
         for line in content[read:].splitlines(keepends=True):
             if not line.endswith(b"\n"):
                 break
@@ -190,6 +194,7 @@ def _followed(log: Path, process: "subprocess.Popen[bytes]") -> Iterator[tuple[i
             if loss is not None and step > last:
                 last, best = step, min(best, loss)
                 yield step, {"validation_loss": loss, "best_loss": best}
+        seen = content[:read]
         if ended:
             return
         yield last, {}

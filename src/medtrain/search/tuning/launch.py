@@ -80,13 +80,14 @@ class StudySearcher(TuneSearcher):
         number = self._out.pop(trial_id, None)
         if number is None:
             return
-        early = None if error or result is None or HOW in result else result.get(self._study.settings.metric)
+        last = {} if error or result is None else result
+        early = None if HOW in last else last.get(self._study.settings.metric)
         try:
             told = self._study.ended(number, early)
         except Exception as failure:  # raised here it would end Ray Tune's loop among trials that run
             self.broken = failure
             return
-        self._show.ended(self._study, number, told)
+        self._show.ended(self._study, number, told, str(last.get("why", "")))
 
     def save(self, checkpoint_path: str) -> None:
         """Write nothing: the journal is what a study goes on from."""
@@ -100,6 +101,17 @@ class StudySearcher(TuneSearcher):
             self._room = int(min(fits + 1e-9, self._study.settings.slots))
             self._show.room(self._room, self._needs, self._study.settings.slots)
         return min(self._room, self._limit or self._room)
+
+
+class MedianRule(MedianStoppingRule):
+    """Ray Tune's, for trials whose last result only says how they ended and that are not saved by Ray Tune."""
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        """Every value has come already."""
+
+    def _on_insufficient_samples(self, tune_controller: Any, trial: Any, time: float) -> str:
+        """Not to pause it for others that wait, which Ray Tune does by a checkpoint of its own."""
+        return str(TrialScheduler.CONTINUE)
 
 
 class Watch(tune.Callback):
@@ -140,7 +152,7 @@ def judge(study: Study) -> str:
     """What the winner is worth beside the base config, in a process like a trial's; empty where its kind cannot say."""
     won = judging.winner(study)
     if won is None:
-        return ""
+        return judging.silence(study)
     own, _, common = _resources(study)
     task = ray.remote(judging.judge).options(
         num_cpus=own.pop("cpu"), num_gpus=own.pop("gpu", 0), resources=own or None, max_retries=3
@@ -212,7 +224,7 @@ def _scheduler(config: SchedulerConfig, metric: str, mode: str) -> TrialSchedule
         return FIFOScheduler()
     given = {"time_attr": STEP, "metric": metric, "mode": mode, "grace_period": config.grace}
     if config.kind == "median":
-        return MedianStoppingRule(**given)
+        return MedianRule(**given)
     return AsyncHyperBandScheduler(**given, max_t=FURTHEST, reduction_factor=config.reduction)
 
 

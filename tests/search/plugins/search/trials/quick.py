@@ -53,7 +53,7 @@ def command(config: Config, overrides: list[str]) -> str:
     return " ".join(["quick", *overrides])
 
 
-def paced(config: Config, steps: int) -> list[str]:
+def paced(config: Config, steps: int, overrides: list[str]) -> list[str]:
     """It writes none; a test looks whether it is told."""
     return [f"every={steps}"]
 
