@@ -71,5 +71,17 @@ def test_a_damaged_state_is_passed_over_with_a_word(store: Store, capsys: pytest
     assert "step 14 is passed over: it is damaged" in capsys.readouterr().out
 
 
+def test_a_damaged_checkpoint_of_a_later_step_does_not_hide_what_is_in_memory(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint.write(store, checkpoint.claim_attempt(store), Progress(20), {"weight/a": torch.full((2,), 20.0)})
+    keep(14)
+    assert found(store) == (20, 20.0)
+    (late,) = (name for name in store.files("checkpoints") if "step-00000020" in name and "state" in name)
+    store.write(late, store.read(late)[:-1])
+    assert found(store) == (14, 14.0)
+    assert capsys.readouterr().out.count("is skipped: it is damaged") == 1
+
+
 def test_a_run_without_any_state_begins_anew(store: Store) -> None:
     assert tiers.last_state(store.sub("other"), NAME, config()) is None

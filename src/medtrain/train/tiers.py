@@ -17,7 +17,8 @@ from medtrain.train.settings import CheckpointConfig, TrainConfig
 def last_state(store: Store, submission: str, config: TrainConfig) -> Checkpoint | None:
     """The newest state there is: in the memory of nodes if it is beyond the storage, else the last whole checkpoint."""
     leader = runtime.rank() == 0
-    chosen = _from_leader(_in_memory(store, submission, config) if leader else None)
+    chosen, last = _in_memory(store, submission, config) if leader else (None, None)
+    chosen = _from_leader(chosen)
     if chosen is not None:
         offer, holder = chosen
         found = opened(offer, memory.fetch(offer, holder))
@@ -26,7 +27,7 @@ def last_state(store: Store, submission: str, config: TrainConfig) -> Checkpoint
             return found
         if leader:
             print(f"memory tier: step {offer.step} is passed over: {faults[0]}; taking storage", flush=True)
-    last = checkpoint.latest(store) if leader else None
+    last = last or checkpoint.latest(store) if leader else None
     path = _from_leader(last.path if last is not None else None)
     if path is None or last is not None:
         return last
@@ -45,13 +46,20 @@ def memory_tier(submission: str, attempt: int, config: CheckpointConfig) -> Memo
     return MemoryTier(attempt, memory.sender(submission, nodes, own)) if runtime.rank() == 0 else None
 
 
-def _in_memory(store: Store, submission: str, config: TrainConfig) -> Any:
-    """The (offer, holder) that beats the storage, if there is one."""
+def _in_memory(store: Store, submission: str, config: TrainConfig) -> tuple[Any, Checkpoint | None]:
+    """The (offer, holder) that beats the storage, if there is one; and the last checkpoint, where it was read.
+
+    It is read where it seems to beat memory: one that is damaged does not.
+    """
     if not config.checkpoint.memory_every_steps:
-        return None
-    offers = dict(memory.offers(submission))
-    best = usable(list(offers), checkpoint.whole_steps(store), config.validation.keep == "best")
-    return None if best is None else (best, offers[best])
+        return None, None
+    offers, steps = dict(memory.offers(submission)), checkpoint.whole_steps(store)
+    best, last = usable(list(offers), steps, config.validation.keep == "best"), None
+    if best is None and offers:
+        last = checkpoint.latest(store)
+        sound = {step for step in steps if last is not None and step <= last.progress.step}
+        best = usable(list(offers), sound, config.validation.keep == "best")
+    return None if best is None else (best, offers[best]), last
 
 
 def _from_leader(value: Any) -> Any:
