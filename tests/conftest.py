@@ -27,15 +27,8 @@ os.environ.setdefault("RAY_prestart_worker_first_driver", "0")  # as cluster/env
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes longest comes first, so that two processes end at about the same time."""
-    longest = {
-        "test_chaos.py": 0,
-        "test_equality.py": 0,
-        "experts": 1,
-        "lanes": 1,
-        "train": 1,
-        "tuning": 1,
-        "cluster": 2,
-    }
+    files, folders = ("test_chaos.py", "test_equality.py"), ("experts", "lanes", "train", "tuning")
+    longest = {**dict.fromkeys(files, 0), **dict.fromkeys(folders, 1), "cluster": 2}
     items.sort(key=lambda item: longest.get(item.path.name, longest.get(item.path.parent.name, 3)))
 
 

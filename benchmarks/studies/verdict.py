@@ -83,14 +83,13 @@ def of_control(taught: Losses, dealt: Losses) -> list[dict[str, Any]]:
 
 
 def interval(groups: Mapping[str, Sequence[float]]) -> Values:
-    """Mean of the groups' means and its 95 % interval, by a bootstrap of groups and, within each, of its values."""
-    draw, values = np.random.default_rng(0), [np.array(group) for group in groups.values()]
-    means = []
-    for _ in range(RESAMPLES):
-        chosen = draw.integers(len(values), size=len(values))
-        means.append(np.mean([draw.choice(values[group], len(values[group])).mean() for group in chosen]))
+    """Mean of groups of one size and its 95 % interval, by a bootstrap of groups and, within each, of its values."""
+    draw, values = np.random.default_rng(0), np.array(list(groups.values()))  # (groups, runs)
+    count, size = values.shape
+    chosen = draw.integers(count, size=(RESAMPLES, count, 1))
+    means = values[chosen, draw.integers(size, size=(RESAMPLES, count, size))].mean(axis=(1, 2))
     low, high = np.quantile(means, (0.025, 0.975))
-    return float(np.mean([group.mean() for group in values])), float(low), float(high)
+    return float(values.mean()), float(low), float(high)
 
 
 def _curves(found: Losses) -> list[dict[int, float]]:

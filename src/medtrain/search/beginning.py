@@ -39,7 +39,7 @@ def begin(root: Store, settings: StudySettings, policy: Policy) -> Store:
     store, trying, space = folder(root, settings.name), settings.trying, Space(settings.space)
     trials.identity(trying, root, assignments(space.values([0.5] * len(space.coordinates))))  # a typo is an error now
     of = trials.identity(trying, root, [])
-    config = {"metric": settings.metric, "mode": settings.searching.mode, "earlier": settings.earlier}
+    config: dict[str, Any] = {"metric": settings.metric, "mode": settings.searching.mode, "earlier": settings.earlier}
     config |= {"trial": identity(trying), "base": of.config}
     made = json.loads(json.dumps({"config": config, "inputs": of.inputs, "code": of.code}))
     if policy.again:
