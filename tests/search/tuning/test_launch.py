@@ -55,10 +55,15 @@ class Drivers:
         driver.send_signal(signal.SIGKILL)
         return driver.wait() < 0
 
+    def running(self) -> bool:
+        """Whether a trial has begun and not ended."""
+        begins = [line.startswith("begin ") for line in self.lines()]
+        return 2 * sum(begins) > len(begins)
+
     def until_finished(self, driver: "subprocess.Popen[bytes]", count: int) -> None:
-        """Wait until so many trials have ended, while a driver lives."""
+        """Wait until so many trials have ended and another one runs, while a driver lives."""
         until = time.monotonic() + LIMIT_S
-        while len(finished(self.config)) < count:
+        while len(finished(self.config)) < count or not self.running():
             assert driver.poll() is None and time.monotonic() < until, self.printed.read_text(encoding="utf-8")
             time.sleep(0.05)
 
