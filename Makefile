@@ -22,7 +22,7 @@ test: env
 # PART=cluster, study or bench runs the tests that take minutes of that part alone.
 PART ?=
 LONG_cluster := tests/cluster tests/train tests/experts tests/router
-LONG_study := tests/demo tests/search
+LONG_study := tests/demo tests/search tests/evaluate tests/test_studies.py
 LONG_bench := tests/test_benchmarks.py
 test-all: env
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(if $(PART),-m long $(LONG_$(PART)))
