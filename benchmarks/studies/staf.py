@@ -71,7 +71,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "normal": {"method": GRADIENT},
     "few-shot": {"split": "train", "shots": 32, "method": {"kind": "cmaes", "generations": 3, "population": 6}},
 }
-OF_CONTROL = ("single", "average", "normal")
+OF_CONTROL = ("average", "normal")
 
 
 class Study:
