@@ -3,10 +3,11 @@
 #
 #   PYTHON=/path/to/python3.12 cluster/make_env.sh     another interpreter than the first of python3.12, 3.11, python3
 #   EXTRAS=dev,gpu cluster/make_env.sh                 other extras of pyproject.toml than dev
+#                                                      (both are kept by later calls that do not say them)
 #   MEDTRAIN_VENV=/path/to/environment                 one that you made yourself: used as it is and never touched
 #
-# The stamp is written last and holds a hash of the Python version, pyproject.toml and constraints.txt: a half-made
-# environment has none, and a change of either file makes a new one.
+# The stamp is written last and holds a hash of the Python version, pyproject.toml and constraints.txt, and the extras: a
+# half-made environment has none, and a change of either file makes a new one.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -16,8 +17,9 @@ if [ -n "${MEDTRAIN_VENV:-}" ]; then
     exit 1
 fi
 VENV="$PWD/.venv"
-EXTRAS="${EXTRAS:-dev}"
 STAMP="$VENV/.medtrain-stamp"
+EXTRAS="${EXTRAS:-$(sed -n 2p "$STAMP" 2>/dev/null || true)}"
+EXTRAS="${EXTRAS:-dev}"
 IS_RIGHT='import sys; raise SystemExit(not ((3, 11) <= sys.version_info[:2] < (3, 13)))'
 
 fail() {
@@ -27,6 +29,10 @@ fail() {
 
 find_python() {
     local candidate
+    if [ -z "${PYTHON:-}" ] && [ -f "$STAMP" ] && "$VENV/bin/python" -c "$IS_RIGHT" 2>/dev/null; then
+        "$VENV/bin/python" -c 'import sys; print(sys._base_executable)'
+        return
+    fi
     if [ -n "${PYTHON:-}" ]; then
         "$PYTHON" -c "$IS_RIGHT" 2>/dev/null || fail "PYTHON=$PYTHON is no Python 3.11 or 3.12; give another or unset it"
         echo "$PYTHON"
@@ -61,7 +67,7 @@ key=$({
     echo "$EXTRAS"
     cat pyproject.toml constraints.txt
 } | "$python" -c 'import hashlib, sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest())')
-if [ "$(cat "$STAMP" 2>/dev/null || true)" = "$key" ] && "$VENV/bin/python" -c "$IS_RIGHT" 2>/dev/null; then
+if [ "$(sed -n 1p "$STAMP" 2>/dev/null || true)" = "$key" ] && "$VENV/bin/python" -c "$IS_RIGHT" 2>/dev/null; then
     exit 0
 fi
 
@@ -69,7 +75,16 @@ check_tools
 echo "make env: installing into $VENV with $("$python" --version) (several minutes the first time)"
 rm -f "$STAMP"
 "$python" -m venv --clear "$VENV"
-"$VENV/bin/python" -m pip install --disable-pip-version-check --quiet -c constraints.txt -e ".[$EXTRAS]"
-echo "$key" >"$STAMP.part"
+install() {
+    "$VENV/bin/python" -m pip install --disable-pip-version-check --quiet -c constraints.txt "$@"
+}
+case ",$EXTRAS," in
+*,gpu,*) # flash-attn is built with the PyTorch that is there, so that comes first
+    install -e . "setuptools>=77" wheel
+    install --no-build-isolation -e ".[$EXTRAS]"
+    ;;
+*) install -e ".[$EXTRAS]" ;;
+esac
+printf '%s\n%s\n' "$key" "$EXTRAS" >"$STAMP.part"
 mv "$STAMP.part" "$STAMP"
 echo "make env: done"

@@ -43,6 +43,8 @@ def reference(root: Store, config: TokensConfig) -> str:
     if base_is_demo(config.base):
         from medtrain.demo import base
 
+        if config.base.path != "demo":
+            print(f"base.path={config.base.path}: no such folder; base.fallback: the demo base stands in", flush=True)
         return base.ensure(root, config.data)
     path = Path(config.base.path).expanduser()
     return str(path.resolve()) if tokenizer.is_local_path(config.base.path) else config.base.path

@@ -65,7 +65,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     call = job.parse(Job, Path(__file__), __doc__ or "", argv)
     config, root = call.config, Store(call.config.storage.root)
     if call.dry_run:
-        print(job.show(config), preview.table(root, config.plan), sep="\n")
+        base = "the demo's" if build_tokens.base_is_demo(config.plan.base) else config.plan.base.path
+        print(job.show(config), preview.table(root, config.plan), f"base: {base}", sep="\n")
         return
     runtime.connect()
     runtime.check_cluster(root)

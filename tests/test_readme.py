@@ -1,9 +1,16 @@
 """The README's commands, paths and links are true."""
 
+import importlib
 import re
+import shlex
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
+
+from medtrain import config
 
 PROJECT = Path(__file__).resolve().parents[1]
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
@@ -97,3 +104,39 @@ def test_flags_of_jobs_exist() -> None:
     for line in re.findall(r"jobs/\w+\.py(.*)", COMMANDS):
         for flag in re.findall(r"--([a-z-]+)", line.split("#")[0]):
             assert f'"--{flag}"' in known or f'"{flag}"' in jobs or flag == "help", flag
+
+
+def settings(line: str) -> Iterator[tuple[Path, list[str]]]:
+    """The jobs of a command line, each with its arguments."""
+    for part in line.split("&&"):
+        words = shlex.split(part, comments=True)
+        scripts = [number for number, word in enumerate(words) if re.fullmatch(r"(jobs|tune)/\w+\.py", word)]
+        for number in scripts:
+            yield PROJECT / words[number], words[number + 1 :]
+
+
+def check(script: Path, given: str | dict[str, Any], overrides: list[str]) -> None:
+    """A job takes a config, by name or as it stands, with overrides; and a chain's steps take theirs."""
+    job = importlib.import_module(script.stem).Job
+    folder = script.parent / (f"configs/{script.stem}" if script.parent.name == "jobs" else ".")
+    content = config.read_yaml(folder / f"{given}.yaml") if isinstance(given, str) else given
+    found = config.parse(job, config.override(content, overrides))
+    for step in getattr(found, "steps", ()):
+        check(script.with_name(f"{step.job}.py"), step.config, list(step.settings))
+
+
+def test_jobs_take_the_settings_that_commands_give_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each name and value, and the YAMLs that a reader is to write."""
+    for folder in ("jobs", "tune"):
+        monkeypatch.syspath_prepend(PROJECT / folder)
+    (block,) = (text for kind, text in BLOCKS if kind == "yaml")
+    parts = re.findall(r"^# (\w+\.yaml).*\n((?:[^#].*\n)*)", block, re.M)
+    written = {name: yaml.safe_load(text) for name, text in parts}
+    seen = 0
+    for line in COMMANDS.replace("\\\n", " ").splitlines():
+        for script, arguments in settings(line):
+            name = arguments[arguments.index("--config") + 1] if "--config" in arguments else "demo"
+            overrides = [word for word in arguments if "=" in word and not word.startswith("-")]
+            check(script, written[Path(name).name] if "/" in name else name, overrides)
+            seen += bool(overrides)
+    assert seen > 10 and len(written) == 4

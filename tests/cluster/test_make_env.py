@@ -51,6 +51,14 @@ class Tree:
             capture_output=True,
         )
 
+    def bare(self) -> str:
+        """A PATH without any Python."""
+        folder = self.folder / "bare"
+        folder.mkdir()
+        for tool in ("bash", "dirname", "cat", "sed"):
+            (folder / tool).symlink_to(shutil.which(tool) or tool)
+        return str(folder)
+
     def noted(self) -> list[str]:
         lines = self.notes.read_text().splitlines() if self.notes.exists() else []
         self.notes.unlink(missing_ok=True)
@@ -74,13 +82,7 @@ def tree(tmp_path: Path) -> Tree:
     ],
 )
 def test_what_is_missing_is_said_before_installing(tree: Tree, variables: dict[str, str], said: str) -> None:
-    if variables.get("PATH"):
-        bare = tree.folder / "bare"
-        bare.mkdir()
-        for tool in ("bash", "dirname", "cat"):
-            (bare / tool).symlink_to(shutil.which(tool) or tool)
-        variables = {**variables, "PATH": str(bare)}
-    done = tree.run(**variables)
+    done = tree.run(**{**variables, **({"PATH": tree.bare()} if variables.get("PATH") else {})})
     assert done.returncode != 0
     assert said in done.stderr
     assert tree.noted() == [] and not tree.stamp.exists()
@@ -97,8 +99,15 @@ def test_it_is_made_once_and_again_when_its_inputs_change(tree: Tree) -> None:
             file.write("# changed\n")
         assert tree.run().returncode == 0
         assert len(tree.noted()) == 2
+
+
+def test_extras_and_interpreter_are_kept_by_calls_that_do_not_say_them(tree: Tree) -> None:
     assert tree.run(EXTRAS="dev,gpu").returncode == 0
-    assert ".[dev,gpu]" in tree.noted()[1]
+    first = tree.noted()
+    assert len(first) == 3 and first[1].endswith("-e . setuptools>=77 wheel"), "PyTorch comes before flash-attn"
+    assert first[2].endswith("--no-build-isolation -e .[dev,gpu]")
+    assert tree.run().returncode == 0 and tree.noted() == []
+    assert tree.run(PYTHON="", PATH=tree.bare()).returncode == 0 and tree.noted() == []
 
 
 def test_a_failed_installation_leaves_no_stamp(tree: Tree) -> None:

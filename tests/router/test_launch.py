@@ -185,6 +185,7 @@ def test_a_job_whose_driver_is_killed_between_generations_goes_on_to_the_same_we
     assert "router/killed-x-few: 5 rows" in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_fits_that_fail_stop_no_other(shelf: Any, ray_cluster: None) -> None:
     content = {"name": "some", "library": "uneven", "fit": SMALL, "variants": {"mean": {"method": {"kind": "average"}}}}
     tasks = {"nowhere": {}, "x": {"tokens": "task"}}

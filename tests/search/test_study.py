@@ -53,7 +53,7 @@ def test_a_study_runs_to_its_budget_and_its_winner_is_a_command(configured: Any)
     assert study.command(study.best.values) == f"quick x={x!r} y={y!r}"
     assert [told.order for told in study.told] == list(range(24)) and len({told.number for told in study.told}) == 24
     assert read(study.store) == study.told
-    assert 0 < study.hours() <= study.slot_hours() + 1e-9
+    assert 0 < study.used.hours <= study.used.slot_hours + 1e-9
 
 
 @pytest.mark.parametrize("timing", ["generational", "asynchronous"])
@@ -309,14 +309,6 @@ def test_a_spent_budget_ends_a_study_that_was_killed_with_trials_out(configured:
     again = opened(configured(budget={"trials": None, "hours": 1e-9}))
     assert again.over == "budget.hours=1e-09" and again.next() is None
     assert not opened(configured()).over
-
-
-def test_hours_count_what_ran_at_once_only_once(configured: Any) -> None:
-    study = opened(configured())
-    for number, (began, until) in enumerate([(0.0, 3600.0), (1800.0, 5400.0), (7200.0, 7200.0 + 1800)]):
-        made = trial.Attempt(number=1, began=began, seen=until, ended=until, how="done")
-        study.past.attempts[str(number)] = [made]
-    assert (study.hours(), study.slot_hours(), study.cost()) == (2.0, 2.5, None)
 
 
 def test_only_the_best_keep_their_files(configured: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,7 +72,7 @@ def test_a_saved_tokenizer_is_the_same(byte_base: Path, store: Store) -> None:
 
 def test_references(store: Store, tmp_path: Path) -> None:
     assert tokenizer.is_local_path("../models/x") and tokenizer.is_local_path(str(tmp_path))
-    assert not tokenizer.is_local_path("Qwen/Qwen2-0.5B")
+    assert not tokenizer.is_local_path("Qwen/Qwen2-0.5B") and not tokenizer.is_local_path("artifact:bases/demo")
 
 
 def test_the_pieces_of_a_real_tokenizer_are_the_tokens_of_the_whole_text(kit: Any, shared: Path, store: Store) -> None:

@@ -2,8 +2,9 @@
 
 from medtrain import artifacts
 from medtrain.artifacts import Artifact
-from medtrain.errors import ConfigError, MissingArtifact
-from medtrain.experts.plan import Plan, artifact_name, run_config
+from medtrain.data import pipeline as data
+from medtrain.errors import ConfigError, DataError, MissingArtifact
+from medtrain.experts.plan import Plan, artifact_name, data_config, run_config
 from medtrain.experts.work import work_of
 from medtrain.storage import Store
 from medtrain.train import adapters
@@ -23,13 +24,23 @@ def _size(root: Store, plan: Plan, name: str) -> str:
     try:
         item = work_of(artifacts.locate(root, "tokens", artifact_name(plan, name)), run_config(plan, name), name)
     except MissingArtifact:
-        return "size unknown until its tokens are made"
+        return "size unknown until its tokens are made" + _absent(plan, name)
     size = f"{item.rows:7,} rows {item.steps:6,} steps {item.tokens:11,} tokens"
     try:
         adapters.check_length(item.config.adapter, item.steps)
     except ConfigError as error:
         return f"{size}  REFUSED: {error}"
     return size
+
+
+def _absent(plan: Plan, name: str) -> str:
+    """What its corpus lacks on this machine."""
+    try:
+        if plan.root != "demo":
+            data.plan(data_config(plan, name))
+    except DataError as error:
+        return f"  MISSING: {error}"
+    return ""
 
 
 def library_table(library: Artifact) -> str:

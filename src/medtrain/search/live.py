@@ -96,11 +96,12 @@ class Live:
     def close(self, study: Study) -> None:
         """Say how it ended."""
         self.told(study)
-        cost = study.cost()
-        money = "" if cost is None else f", {cost:.2f} {study.settings.price.currency}"
+        used, price = study.used, study.settings.price
+        cost = used.cost(price)
+        money = "" if cost is None else f", {cost:.2f} {price.currency}"
         print(
-            f"study {study.settings.name}: {len(study.told)} trials in {study.hours():.2f} h "
-            f"({study.slot_hours():.2f} slot hours{money}); ended by {study.over}",
+            f"study {study.settings.name}: {len(study.told)} trials in {used.hours:.2f} h "
+            f"({used.slot_hours:.2f} slot hours{money}); ended by {study.over}",
             flush=True,
         )
 

@@ -17,7 +17,7 @@ from medtrain.config import fingerprint
 from medtrain.errors import ConfigError, TrainingError
 from medtrain.search import trial, trials
 from medtrain.search.beginning import begin, earlier, folder
-from medtrain.search.cost import union_s
+from medtrain.search.budget import Used, exhausted
 from medtrain.search.journal import Journal, Recorded
 from medtrain.search.searcher import Best, Outcome, Suggestion
 from medtrain.search.settings import StudyConfig
@@ -95,15 +95,14 @@ class Study:
     @property
     def enough(self) -> str:
         """Which budget is spent; empty while there is more."""
-        budget, price = self.settings.budget, self.settings.price
         begun = len(self.told) + len(self.running)
-        if budget.trials is not None and begun >= budget.trials:
-            return f"budget.trials={budget.trials}"
-        if budget.hours is not None and self.hours() >= budget.hours:
-            return f"budget.hours={budget.hours:g}"
-        if budget.cost is not None and (self.cost() or 0.0) >= budget.cost:
-            return f"budget.cost={budget.cost:g} {price.currency}"
-        return ""
+        return exhausted(self.settings.budget, self.settings.price, begun, self.used)
+
+    @property
+    def used(self) -> Used:
+        """What its trials took until now."""
+        spans = [(one.began, one.until) for ran in self.past.attempts.values() for one in ran]
+        return Used((*spans, *((since, time.time()) for since in self._since.values())))
 
     @property
     def over(self) -> str:
@@ -171,7 +170,7 @@ class Study:
             outcome, value = "pruned", stopped
         else:
             trial.end(self.store, number, "lost")
-            (outcome, error), value = self._unfinished(id, number), None
+            (outcome, error), value = self.past.unfinished(id, number, self.config.runtime.max_failures), None
         self.past.attempts[number] = trial.attempts(self.store, number)
         del self.running[id], self._since[id]
         self._in_vain = 0  # the search may go elsewhere now
@@ -199,28 +198,10 @@ class Study:
             trials.prune(self._trying, self.root, list(self.past.orders[number].overrides))
             self._untidy.remove(number)
 
-    def slot_hours(self) -> float:
-        """Hours that trials ran, together."""
-        return sum(until - began for began, until in self._spans()) / 3600
-
-    def hours(self) -> float:
-        """Hours in which any trial ran."""
-        return union_s(self._spans()) / 3600
-
-    def cost(self) -> float | None:
-        """What the trials have cost; none without a price."""
-        price = self.settings.price.per_slot_hour
-        return None if price is None else price * self.slot_hours()
-
     def command(self, values: Values, repeat: int = 0) -> str:
         """A trial as a command line, to be run where the project lies."""
         order = self._order(Suggestion(0, values, repeat))
         return trials.command(self._trying, order.overrides)
-
-    def _spans(self) -> list[tuple[float, float]]:
-        """(began, until) of every attempt."""
-        found = [(a.began, a.until) for known in self.past.attempts.values() for a in known]
-        return [*found, *((since, time.time()) for since in self._since.values())]
 
     def _order(self, made: Suggestion) -> Order:
         """The trial of a suggestion."""
@@ -250,15 +231,6 @@ class Study:
         outcome, value, known = before
         self._tell(made, outcome, value, order.number, known=known)
         return True
-
-    def _unfinished(self, id: int, number: str) -> tuple[Outcome, str]:
-        """How a trial ended whose process is gone and that has no numbers, and why, where its folder does not say."""
-        ran, limit, losses = trial.attempts(self.store, number), self.config.runtime.max_failures, self.past.losses
-        if ran and ran[-1].how == "failed":
-            return "failed", ""
-        if limit < 0 or losses.get(id, 0) < limit:
-            return "lost", ""
-        return "failed", f"lost with its process or node {losses.get(id, 0) + 1} times; runtime.max_failures={limit}"
 
     def _tell(
         self,

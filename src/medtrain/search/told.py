@@ -106,6 +106,21 @@ class Past:
         self.attempts[number] = ran
         return before
 
+    def unfinished(self, id: int, number: str, limit: int) -> tuple[Outcome, str]:
+        """How a trial ended whose process is gone and that has no numbers, and why, where its folder does not say.
+
+        Args:
+            id: its suggestion.
+            number: its folder.
+            limit: how often it may be lost; -1 is without end.
+        """
+        ran, losses = trial.attempts(self.store, number), self.losses.get(id, 0)
+        if ran and ran[-1].how == "failed":
+            return "failed", ""
+        if limit < 0 or losses < limit:
+            return "lost", ""
+        return "failed", f"lost with its process or node {losses + 1} times; runtime.max_failures={limit}"
+
     def _row(self, made: Suggestion, event: Event, number: str) -> Told:
         ran = self.attempts.get(number, [])
         found = trial.facts(self.store, number) if number else None

@@ -11,7 +11,8 @@ class BaseConfig(Config):
     """Which base model the tokens are for. Not identity: the fingerprint of its tokenizer is."""
 
     path: str = knob("demo")
-    """A local folder (relative to the current one), a Hugging Face id, or `demo`: the base made on the spot."""
+    """A local folder (relative to the current one), a Hugging Face id, `artifact:<kind>/<name>` for one in the storage
+    root, or `demo`: the base made on the spot."""
     fallback: Literal["demo"] | None = knob(None)
     """What to take when `path` is a local folder that does not exist; null makes that an error."""
 

@@ -18,7 +18,9 @@ OWN_PAD = "<|padoftext|>"
 
 
 def is_local_path(path: str) -> bool:
-    """Whether a base is named by a path and not by a hub id, which has the form `name` or `owner/name`."""
+    """Whether a base is named by a path: no hub id, `name` or `owner/name`, and no `artifact:<kind>/<name>`."""
+    if path.startswith("artifact:"):
+        return False
     return Path(path).exists() or path.startswith((".", "/", "~")) or re.fullmatch(r"[\w.-]+(/[\w.-]+)?", path) is None
 
 

@@ -228,8 +228,9 @@ def test_it_converges_though_a_third_of_the_trials_go_wrong(configured: Any, tmp
     assert printed.count("best loss=") >= 100
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("ray_cluster")
-@pytest.mark.parametrize("kind", ["asha", pytest.param("median", marks=pytest.mark.long)])
+@pytest.mark.parametrize("kind", ["asha", "median"])
 def test_what_is_worse_is_stopped_early(configured: Any, tmp_path: Path, kind: str) -> None:
     config = configured(
         runtime={"cpus_per_worker": 1, "use_gpu": False},
