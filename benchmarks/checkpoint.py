@@ -26,8 +26,8 @@ from train_step import RATE, SHAPES, join_alone, made_samples, native_bfloat16
 from transformers import Qwen2ForCausalLM
 
 from medtrain.storage import Store
-from medtrain.train import adapters
-from medtrain.train.checkpoint import Progress, claim_attempt
+from medtrain.train import adapters, attempts
+from medtrain.train.checkpoint import Progress
 from medtrain.train.deepspeed_config import EngineConfig
 from medtrain.train.engine import Engine
 from medtrain.train.model import ModelConfig, load_base
@@ -88,7 +88,7 @@ def held(contest: Contest, blocks: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         engine, plan = engine_of(contest, f"{folder}/base", device)
         store = Store(f"{folder}/run")
-        saver = Saver(store, claim_attempt(store), keep=2)
+        saver = Saver(store, attempts.claim(store), keep=2)
 
         def save(step: int) -> None:
             copied = {name: tensor.clone() for name, tensor in made.items()} if contest.made_weights else engine.state()

@@ -70,9 +70,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     runtime.connect()
     runtime.check_cluster(root)
-    share = config.estimate if config.share_devices and config.runtime.workers == 1 else None
-    plan = _with_corpus(root, config.plan)
-    inputs = launch.Inputs(_one_base(root, plan), share, config.lanes)
+    plan, share = _with_corpus(root, config.plan), config.share_devices and config.runtime.workers == 1
+    inputs = launch.Inputs(_one_base(root, plan), config.estimate if share else None, config.lanes)
     made = launch.train(root, plan, config.runtime, call.policy, inputs)
     print(preview.library_table(made), f"library/{made.name}: fingerprint {made.fingerprint}", sep="\n", flush=True)
 

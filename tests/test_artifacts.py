@@ -179,3 +179,14 @@ def test_a_cache_that_was_made_from_something_else_is_replaced_with_a_note(store
     build = artifacts.begin_cache(store, "merged", "x", other, Policy())
     assert isinstance(build, Build) and build.identity == other
     assert build.notes == ["merged/x: what it was made from has changed, so it is made again"]
+
+
+def test_what_another_job_has_begun_anew_is_not_finished(store: Store) -> None:
+    mine = artifacts.begin(store, "data", "x", Identity({"a": 1}, {}, "old code"), Policy())
+    assert isinstance(mine, Build)
+    theirs = artifacts.begin(store, "data", "x", Identity({"a": 1}, {}, "new code"), Policy())
+    assert isinstance(theirs, Build)
+    with pytest.raises(IdentityMismatch, match="data/x: another job has begun it anew"):
+        mine.finish({})
+    assert not store.exists("data/x/manifest.json")
+    theirs.finish({})

@@ -52,7 +52,6 @@ TESTED_BY = {
     "train/command.py": "cluster/test_head.py",
     "train/footprint.py": "train/test_estimate.py",
     "train/model.py": "train/test_merge.py",
-    "train/payload.py": "train/test_launch.py",
     "train/stage.py": "train/test_launch.py",
     "train/state.py": "train/test_equality.py",
     "train/worker.py": "cluster/test_chaos.py",

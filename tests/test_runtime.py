@@ -1,5 +1,9 @@
 """medtrain.runtime: what a process runs, its rank, and a cluster that is looked at before work begins."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -65,3 +69,22 @@ def test_a_node_with_another_version_is_named(ray_cluster: None, store: Store, m
     with pytest.raises(ConfigError, match=r"node .*: runs medtrain .* \(driver: 9\.9\.9\)"):
         runtime.check_cluster(store)
     assert store.files() == []
+
+
+def test_deepspeed_is_imported_without_mlflow_which_stays_importable() -> None:
+    look = "import sys; from medtrain import runtime\nwith runtime.importing():\n    import deepspeed\n"
+    look += "print('mlflow' in sys.modules)\nimport mlflow\nprint(mlflow.__name__)"
+    there = {**os.environ, "PYTHONPATH": str(plugins.PACKAGE.parent)}
+    done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True, env=there)
+    assert done.stdout.splitlines()[-2:] == ["False", "mlflow"]
+
+
+def test_deterministic_kernels_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CUBLAS_WORKSPACE_CONFIG", "FLASH_ATTENTION_DETERMINISTIC"):
+        monkeypatch.setenv(name, "")
+    try:
+        runtime.be_deterministic()
+        assert torch.are_deterministic_algorithms_enabled()
+        assert (os.environ["CUBLAS_WORKSPACE_CONFIG"], os.environ["FLASH_ATTENTION_DETERMINISTIC"]) == (":4096:8", "1")
+    finally:
+        torch.use_deterministic_algorithms(False)

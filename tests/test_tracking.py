@@ -2,6 +2,8 @@
 
 import json
 import math
+import resource
+import signal
 import sys
 from pathlib import Path
 
@@ -74,3 +76,34 @@ def test_a_service_that_is_not_installed_is_said(tmp_path: Path, monkeypatch: py
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(ConfigError, match=r"log.trackers: wandb is not installed on this node; pip install wandb"):
         Tracker(tmp_path, services=("wandb",))
+
+
+def test_storage_that_refuses_costs_no_run_and_no_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tracker = Tracker(tmp_path)
+    tracker.log({"loss": 1.0}, 1)
+    size = (tmp_path / "metrics.jsonl").stat().st_size
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        for step in (2, 3):
+            tracker.log({"loss": 1.0}, step)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    tracker.log({"loss": 1.0}, 4)
+    tracker.close()
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2, 3, 4]
+    assert capsys.readouterr().out.count("the run goes on") == 1
+
+
+def test_a_log_that_loses_nothing_is_not_written_anew(tmp_path: Path) -> None:
+    for step in (0, 1):
+        Tracker(tmp_path, step).log({"loss": 1.0}, step + 1)
+    first = (tmp_path / "metrics.jsonl").stat().st_ino
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2
+    Tracker(tmp_path, 2)
+    assert (tmp_path / "metrics.jsonl").stat().st_ino == first
+    Tracker(tmp_path, 1)
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 1

@@ -87,7 +87,13 @@ class Build:
     notes: list[str] = field(default_factory=list)
 
     def finish(self, facts: dict[str, Any]) -> Artifact:
-        """Write the manifest over every file there is: from now on the artifact is whole."""
+        """Write the manifest over every file there is: from now on the artifact is whole.
+
+        Raises:
+            IdentityMismatch: another job has begun it anew meanwhile, from something else.
+        """
+        if _read_json(self.store, IDENTITY) != json.loads(json.dumps(asdict(self.identity))):
+            raise IdentityMismatch(f"{self.kind}/{self.name}: another job has begun it anew; end one of the two")
         files = {p: self.store.size_bytes(p) for p in self.store.files() if p not in (MANIFEST, IDENTITY)}
         manifest = {
             "kind": self.kind,

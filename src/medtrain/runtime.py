@@ -5,6 +5,7 @@ import gc
 import importlib.metadata
 import os
 import shutil
+import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -173,11 +174,25 @@ def importing() -> Iterator[None]:
     longer needed takes a tenth of the import, and later half a second of whatever step it falls into.
     """
     gc.disable()
+    hidden = "mlflow" not in sys.modules
+    if hidden:  # DeepSpeed's autotuner, which nobody calls, would load it where it is installed: another second
+        sys.modules["mlflow"] = None  # type: ignore[assignment]
     try:
         yield
     finally:
+        if hidden:
+            del sys.modules["mlflow"]
         gc.freeze()
         gc.enable()
+
+
+def be_deterministic() -> None:
+    """Take kernels that give the same bits again, before the first one runs; what has none is named in a warning."""
+    import torch
+
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+    os.environ["FLASH_ATTENTION_DETERMINISTIC"] = "1"  # Transformers hands it on
+    torch.use_deterministic_algorithms(True, warn_only=True)
 
 
 def set_threads(cpus: float) -> None:

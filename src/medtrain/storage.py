@@ -99,6 +99,12 @@ class Store:
             for part in content:
                 stream.write(part)
 
+    def settle(self, path: str) -> None:
+        """Force a file to the medium, so that a power failure does not lose it; object stores have it there already."""
+        if self.is_local:
+            with self.local(path).open("rb") as file:
+                os.fsync(file.fileno())
+
     def sha256(self, path: str) -> str:
         """A file's SHA-256, without the whole file in memory."""
         found = hashlib.sha256()

@@ -1,11 +1,12 @@
 """Step metrics to JSON lines, TensorBoard and, where asked for, MLflow and W&B; progress as whole lines."""
 
+import contextlib
 import importlib
 import json
 import math
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -75,7 +76,8 @@ SERVICES: dict[Service, type[MLflow] | type[Wandb]] = {"mlflow": MLflow, "wandb"
 class Tracker:
     """Writes `metrics.jsonl` and TensorBoard events in one folder, and to the services that are asked for.
 
-    A run that is gone on with from step `step` forgets what an earlier attempt logged beyond it.
+    A run that is gone on with from step `step` forgets what an earlier attempt logged beyond it. Storage that refuses a
+    line does not end the run: it is said once, and lines that it refused are written when it takes them again.
 
     Args:
         folder: where the files lie.
@@ -94,7 +96,11 @@ class Tracker:
         path = folder / "metrics.jsonl"
         whole = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         kept = [line for line in whole if line.endswith("}") and json.loads(line)["step"] <= step]
-        path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        if kept != whole:  # a whole file takes the place of the other: a kill or a full disk in between loses nothing
+            anew = path.with_suffix(".new")
+            anew.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+            anew.replace(path)
+        self._folder, self._refused = folder, False
         self._lines = path.open("a", encoding="utf-8")
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
         self._services: list[Sink] = [SERVICES[service](folder, name) for service in services]
@@ -108,19 +114,32 @@ class Tracker:
             facts: words that go into the line alone.
         """
         numbers = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
-        self._lines.write(json.dumps({"step": step, "time": round(time.time(), 3), **facts, **numbers}) + "\n")
-        self._lines.flush()
-        for name, value in metrics.items():
-            self._board.add_scalar(name, value, step)
+        with self._bearing():
+            self._lines.write(json.dumps({"step": step, "time": round(time.time(), 3), **facts, **numbers}) + "\n")
+            self._lines.flush()
+        with self._bearing():
+            for name, value in metrics.items():
+                self._board.add_scalar(name, value, step)
         for service in self._services:
             service.log({name: value for name, value in metrics.items() if math.isfinite(value)}, step)
 
     def close(self) -> None:
         """Flush and close all of them."""
-        self._lines.close()
-        self._board.close()
+        with self._bearing():
+            self._lines.close()
+        with self._bearing():
+            self._board.close()
         for service in self._services:
             service.close()
+
+    @contextlib.contextmanager
+    def _bearing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if not self._refused:
+                print(f"log {self._folder}: refuses ({error.strerror or error}); the run goes on", flush=True)
+            self._refused = True
 
 
 class Progress:

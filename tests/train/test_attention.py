@@ -53,20 +53,21 @@ def test_the_scale_is_the_models() -> None:
 
 @pytest.mark.parametrize(("layout", "name"), [("packed", attention.BLOCKS), ("padded", "sdpa")])
 def test_without_flash_attention_the_layout_decides(layout: str, name: str) -> None:
-    assert attention.choose(layout, CPU) == name
+    assert attention.choose(layout, CPU, torch.float32) == name
 
 
 def test_a_gpu_uses_flash_attention_where_both_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
     cuda = torch.device("cuda")
-    for there, capability, wanted in (
-        (True, (8, 0), "flash_attention_2"),
-        (True, (7, 5), "sdpa"),
-        (False, (9, 0), "sdpa"),
+    for there, capability, dtype, wanted in (
+        (True, (8, 0), torch.bfloat16, "flash_attention_2"),
+        (True, (8, 0), torch.float32, "sdpa"),
+        (True, (7, 5), torch.bfloat16, "sdpa"),
+        (False, (9, 0), torch.bfloat16, "sdpa"),
     ):
         spec = SimpleNamespace() if there else None
         monkeypatch.setattr(attention.importlib.util, "find_spec", lambda name, spec=spec: spec)
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, c=capability: c)
-        assert attention.choose("padded", cuda) == wanted
+        assert attention.choose("padded", cuda, dtype) == wanted
 
 
 def test_each_implementation_is_told_the_sample_lengths_in_its_own_words() -> None:

@@ -9,7 +9,8 @@ import torch
 
 from medtrain.errors import TrainingError
 from medtrain.storage import Store
-from medtrain.train import checkpoint
+from medtrain.train import attempts, checkpoint
+from medtrain.train.attempts import Attempt
 from medtrain.train.checkpoint import Checkpoint, Progress
 
 
@@ -18,9 +19,9 @@ def state(value: float) -> dict[str, torch.Tensor]:
     return {"weight/a": torch.full((3, 2), value), "exp_avg/a": torch.zeros(3, 2)}
 
 
-def written(store: Store, *steps: int, attempt: int | None = None) -> int:
+def written(store: Store, *steps: int, attempt: Attempt | None = None) -> Attempt:
     """Checkpoints of these steps, each state full of its step's number."""
-    attempt = attempt or checkpoint.claim_attempt(store)
+    attempt = attempt or attempts.claim(store)
     for step in steps:
         checkpoint.write(store, attempt, Progress(step=step), state(step))
     return attempt
@@ -35,7 +36,7 @@ def latest_step(store: Store, warnings: list[str] | None = None) -> int | None:
 
 def test_what_is_written_is_read_back(store: Store) -> None:
     progress = Progress(7, best_step=5, best_loss=1.25, stale=2, below_one_step=3, first_loss=4.0, trained_tokens=9)
-    folder = checkpoint.write(store, checkpoint.claim_attempt(store), progress, state(7))
+    folder = checkpoint.write(store, attempts.claim(store), progress, state(7))
     found = checkpoint.latest(store)
     assert found is not None and found.path == folder
     assert replace(found.progress, last_loss=0.0) == replace(progress, last_loss=0.0)
@@ -61,7 +62,7 @@ def test_steps_are_ordered_as_numbers(store: Store) -> None:
 
 def test_a_partial_checkpoint_is_skipped_with_a_warning(store: Store) -> None:
     attempt = written(store, 10, 20)
-    store.delete(f"checkpoints/step-00000020-attempt-{attempt:06d}/{checkpoint.MARKER}")
+    store.delete(f"checkpoints/step-00000020-attempt-{attempt.number:06d}/{checkpoint.MARKER}")
     warnings: list[str] = []
     assert latest_step(store, warnings) == 10
     assert len(warnings) == 1 and "step-00000020" in warnings[0] and "partial" in warnings[0]
@@ -71,7 +72,7 @@ def test_a_partial_checkpoint_is_skipped_with_a_warning(store: Store) -> None:
 @pytest.mark.parametrize("damage", ["truncated", "emptied", "flipped", "deleted"])
 def test_a_damaged_checkpoint_is_skipped_with_a_warning(store: Store, name: str, damage: str) -> None:
     attempt = written(store, 10, 20)
-    path = f"checkpoints/step-00000020-attempt-{attempt:06d}/{name}"
+    path = f"checkpoints/step-00000020-attempt-{attempt.number:06d}/{name}"
     content = store.read(path)
     middle = len(content) // 2
     if damage == "deleted":
@@ -87,17 +88,13 @@ def test_a_damaged_checkpoint_is_skipped_with_a_warning(store: Store, name: str,
 
 def test_a_marker_over_other_files_is_no_checkpoint(store: Store) -> None:
     attempt = written(store, 10)
-    store.write(f"checkpoints/step-00000010-attempt-{attempt:06d}/{checkpoint.MARKER}", b"{}")
+    store.write(f"checkpoints/step-00000010-attempt-{attempt.number:06d}/{checkpoint.MARKER}", b"{}")
     assert latest_step(store) is None
-
-
-def test_attempts_are_numbered_upwards(store: Store) -> None:
-    assert [checkpoint.claim_attempt(store) for _ in range(11)] == list(range(1, 12))
 
 
 def test_an_earlier_attempt_cannot_write_once_a_later_one_has_begun(store: Store) -> None:
     old = written(store, 10)
-    new = checkpoint.claim_attempt(store)
+    new = attempts.claim(store)
     with pytest.raises(TrainingError, match="attempt 1 at this run was given up: attempt 2 has taken over"):
         checkpoint.write(store, old, Progress(step=20), state(20))
     assert latest_step(store) == 10
@@ -114,7 +111,7 @@ def test_an_attempt_that_is_given_up_while_it_writes_leaves_no_whole_checkpoint(
     def sha256(self: Store, path: str) -> str:
         """Another attempt begins between this one's files and its marker."""
         if path.endswith("progress.json") and not store.exists("attempts/000002"):
-            checkpoint.claim_attempt(store)
+            attempts.claim(store)
         return original(self, path)
 
     monkeypatch.setattr(Store, "sha256", sha256)
@@ -125,7 +122,7 @@ def test_an_attempt_that_is_given_up_while_it_writes_leaves_no_whole_checkpoint(
 
 def test_the_same_step_of_a_later_attempt_wins(store: Store) -> None:
     written(store, 10)
-    attempt = checkpoint.claim_attempt(store)
+    attempt = attempts.claim(store)
     checkpoint.write(store, attempt, Progress(step=10), state(-1))
     found = checkpoint.latest(store)
     assert found is not None and float(found.state["weight/a"][0, 0]) == -1
@@ -145,28 +142,35 @@ def test_a_disk_that_lies_is_found_out(store: Store, monkeypatch: pytest.MonkeyP
     assert latest_step(store) == 10
 
 
+def pruned(store: Store, attempt: Attempt, keep: int, best_step: int, step: int) -> list[int]:
+    """The steps that are left when a checkpoint of `step` was written last."""
+    checkpoint.prune(store, keep, best_step, checkpoint.write(store, attempt, Progress(step=step), state(step)))
+    return [int(name[5:13]) for name in store.folders("checkpoints")]
+
+
 def test_pruning_keeps_the_newest_and_the_best(store: Store) -> None:
-    written(store, 10, 20, 30, 40, 50)
-    checkpoint.prune(store, keep=2, best_step=20)
-    assert [name[5:13] for name in store.folders("checkpoints")] == ["00000020", "00000040", "00000050"]
+    assert pruned(store, written(store, 10, 20, 30, 40), 2, 20, 50) == [20, 40, 50]
 
 
-def test_pruning_deletes_old_partial_ones_and_no_newer_one(store: Store) -> None:
-    attempt = written(store, 10, 20, 30, 40)
-    for step in (10, 40):
-        store.delete(f"checkpoints/step-{step:08d}-attempt-{attempt:06d}/{checkpoint.MARKER}")
-    checkpoint.prune(store, keep=1, best_step=0)
-    assert [name[5:13] for name in store.folders("checkpoints")] == ["00000030", "00000040"]
+def test_pruning_deletes_old_partial_ones_and_none_of_a_later_attempt(store: Store) -> None:
+    attempt = written(store, 10, 20, 30)
+    store.delete(f"checkpoints/step-00000010-attempt-{attempt.number:06d}/{checkpoint.MARKER}")
+    store.write("checkpoints/step-00000050-attempt-000002/state.safetensors", b"half")
+    assert pruned(store, attempt, 1, 0, 40) == [40, 50]
 
 
-def test_pruning_where_none_is_whole_deletes_nothing(store: Store) -> None:
-    store.write("checkpoints/step-00000010-attempt-000001/state.safetensors", b"half")
-    checkpoint.prune(store, keep=1, best_step=0)
-    assert store.folders("checkpoints") == ["step-00000010-attempt-000001"]
+def test_damaged_ones_of_later_steps_do_not_cost_the_one_just_written(store: Store) -> None:
+    """A run that began again from step 5 has passed them over; they would be the newest for ever."""
+    for name in ("00000100", "00000150"):
+        old = written(store, int(name))
+        path = f"checkpoints/step-{name}-attempt-{old.number:06d}/state.safetensors"
+        store.write(path, store.read(path)[:-1])
+    assert pruned(store, attempts.claim(store), 2, 0, 10) == [10]
+    assert latest_step(store) == 10
 
 
 def test_a_checkpoint_holds_json_and_tensors_only(store: Store) -> None:
-    folder = checkpoint.write(store, checkpoint.claim_attempt(store), Progress(step=1), state(1))
+    folder = checkpoint.write(store, attempts.claim(store), Progress(step=1), state(1))
     names = [path.rsplit("/", 1)[1] for path in store.files(folder)]
     assert names == [checkpoint.MARKER, "progress.json", "state.safetensors"]
     assert json.loads(store.read(f"{folder}/{checkpoint.MARKER}")).keys() == {"progress.json", "state.safetensors"}

@@ -11,7 +11,7 @@ from safetensors.torch import load
 from medtrain.config import parse
 from medtrain.errors import TrainingError
 from medtrain.storage import Store
-from medtrain.train import adapters, checkpoint, ending
+from medtrain.train import adapters, attempts, checkpoint, ending
 from medtrain.train.checkpoint import Progress
 from medtrain.train.loss import LossModule
 from medtrain.train.model import ModelConfig, load_base
@@ -34,7 +34,9 @@ def ended(made: Store, keep: str, progress: Progress) -> tuple[Any, Any, Store]:
     store = made.sub("expert/x")
     engine = SimpleNamespace(rule=None)
     return (
-        SimpleNamespace(config=config, store=store, engine=engine, progress=progress, steps=9, tracker=None),
+        SimpleNamespace(
+            config=config, store=store, engine=engine, progress=progress, steps=9, tracker=None, saver=None
+        ),
         model,
         store,
     )
@@ -50,7 +52,7 @@ def test_the_weights_are_the_last_or_the_best(made: Store, keep: str, value: flo
         made, keep, Progress(step=9, best_step=6, best_loss=1.5, skipped=(3,), skipped_ids=("a",))
     )
     state = {f"weight/{name}": tensor for name, tensor in filled(model, 6.0).items()}
-    checkpoint.write(store, checkpoint.claim_attempt(store), Progress(step=6), state)
+    checkpoint.write(store, attempts.claim(store), Progress(step=6), state)
     ending.write(run, model, filled(model, 9.0), Tokenizer())
     saved = load(store.read("adapter/adapter_model.safetensors"))
     assert all(bool((tensor == value).all()) for tensor in saved.values())
@@ -63,3 +65,12 @@ def test_a_best_step_that_is_gone_is_said(made: Store) -> None:
     run, model, _ = ended(made, "best", Progress(step=9, best_step=6))
     with pytest.raises(TrainingError, match=r"best step's checkpoint \(6\) is gone"):
         ending.write(run, model, filled(model, 9.0), Tokenizer())
+
+
+def test_a_run_that_another_has_taken_over_leaves_no_adapter(made: Store) -> None:
+    run, model, store = ended(made, "last", Progress(step=9))
+    run.saver = SimpleNamespace(attempt=attempts.claim(store, "a"))
+    attempts.claim(store, "b")
+    with pytest.raises(TrainingError, match="attempt 2 has taken over"):
+        ending.write(run, model, filled(model, 9.0), Tokenizer())
+    assert not store.exists("adapter/adapter_model.safetensors")

@@ -1,5 +1,7 @@
 """The engine in one process: evaluation between steps disturbs nothing, and a step that teaches nothing is refused."""
 
+import gc
+import weakref
 from dataclasses import replace
 from typing import Any
 
@@ -120,3 +122,19 @@ def test_8_bit_moments_are_bitsandbytes_own_and_resume_exactly(made: Store) -> N
         adamw.zero_grad()
     for name, tensor in engine.weights().items():
         torch.testing.assert_close(trainable(module)[name].detach(), tensor, rtol=1e-5, atol=1e-6)
+
+
+def test_a_released_engine_leaves_no_model_behind(made: Store) -> None:
+    """A run that goes back builds the next one while nothing of this one is left on the device."""
+    samples = Samples.open(locate(made, "tokens", "tiny"))
+    base = load_base(str(made.local("bases/tiny")), ModelConfig(precision="fp32"), torch.device("cpu"))
+    adapter = {"kind": "adalora", "init_rank": 4, "target_rank": 2, "tinit": 2, "tfinal": 2, "delta_t": 1}
+    model: Any = adapters.attach(base, adapter, seed=0)
+    rule, alive = adapters.rule(adapter, model, 10), weakref.ref(model)
+    engine = Engine(
+        model, samples, batch=BATCH, optimizer=OptimizerConfig(), engine=EngineConfig(), pad_id=3, rule=rule
+    )
+    del model, base, rule
+    engine.release()
+    gc.collect()
+    assert alive() is None

@@ -25,6 +25,7 @@ from medtrain.artifacts import locate
 from medtrain.storage import Store
 from medtrain.tokens.shards import Sample, Samples
 from medtrain.train import adapters, validation
+from medtrain.train import loss as losses_of
 from medtrain.train.deepspeed_config import EngineConfig
 from medtrain.train.engine import Engine, join_group
 from medtrain.train.loss import LossModule
@@ -124,8 +125,9 @@ def _work(task: dict[str, Any]) -> None:
 
 def _run_all(task: dict[str, Any]) -> None:
     """Every run that the task lists, saved by rank 0."""
-    write_masters = deepspeed.utils.safe_set_full_fp32_param
+    write_masters, chunk_tokens = deepspeed.utils.safe_set_full_fp32_param, losses_of.CHUNK_TOKENS
     for name, run in task["runs"].items():
+        losses_of.CHUNK_TOKENS = run.pop("chunk_tokens", chunk_tokens)
         if run.get("mutate") == "masters unmasked":
             deepspeed.utils.safe_set_full_fp32_param = lambda parameter, value: None
         for end, weights, losses in _engine_run(task["root"], **run):
@@ -250,6 +252,8 @@ def _runs(workers: int, part: str) -> dict[str, dict[str, Any]]:
         add("fp32-adalora-bug: masters unmasked", 1, mutate="masters unmasked")
     if (workers, part) == (1, "rest"):
         add("fp32-adalora-0", 0)
+    if (workers, part) == (2, "some"):
+        runs["fp32-3"]["chunk_tokens"] = 8  # ranks train more tokens than that, and not equally many
     if (workers, part) == (2, "rest"):
         add("nf4-3-bfloat16", 3, engine={"gradient_checkpointing": "selective"}, storage="bfloat16")
     if workers == 3:

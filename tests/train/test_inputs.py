@@ -26,6 +26,7 @@ def test_rows_steps_and_tokens(made: Store) -> None:
     assert {source for source, _ in given.held_out} == {"notes", "questions"}
 
 
-def test_nothing_to_train_on_is_said(made: Store) -> None:
-    with pytest.raises(TrainingError, match="no rows to train on"):
-        inputs.read(locate(made, "tokens", "tiny"), config(categories=("NER",)))
+def test_a_category_that_no_row_has_is_said(made: Store) -> None:
+    for categories in (("NER",), ("QA", "NERR")):
+        with pytest.raises(TrainingError, match=r"train.categories='NER+': tokens/tiny has no such row; there are: QA"):
+            inputs.read(locate(made, "tokens", "tiny"), config(categories=categories))

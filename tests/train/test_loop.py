@@ -15,7 +15,7 @@ from medtrain.errors import TrainingError
 from medtrain.storage import Store
 from medtrain.tokens.shards import Sample, Samples
 from medtrain.tracking import Tracker
-from medtrain.train import adapters, checkpoint, validation
+from medtrain.train import adapters, attempts, checkpoint, validation
 from medtrain.train.checkpoint import Checkpoint, Progress
 from medtrain.train.engine import Engine
 from medtrain.train.loop import Run, train
@@ -91,7 +91,7 @@ def opened(
         steps=plan.steps,
         progress=found.progress if found is not None else Progress(step=0),
         notice=Notice(),
-        saver=Saver(store, checkpoint.claim_attempt(store), config.checkpoint.keep),
+        saver=Saver(store, attempts.claim(store), config.checkpoint.keep),
         memory=None,
         tracker=Tracker(run / "log", found.progress.step if found is not None else 0),
         bar=None,

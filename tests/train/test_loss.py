@@ -320,3 +320,20 @@ def test_a_head_is_fused_where_zero_leaves_it_whole(group_of_one: None, stage: L
     engine = Engine(adapted, None, **settings, pad_id=0)
     assert losses.fuses(adapted.get_base_model().lm_head, "cuda") == (stage < 3)
     engine.release()
+
+
+@pytest.mark.parametrize("calls", [1, 2, 5, 30])
+def test_a_head_is_called_as_often_as_it_must_be_and_that_changes_nothing(calls: int) -> None:
+    """ZeRO-3 gathers at each call: a rank with few tokens, or none, makes as many as the others."""
+    head, hidden, targets = states(21)
+    seen = []
+    head.register_forward_hook(lambda module, given, found: seen.append(len(found)))
+    hidden.requires_grad_()
+    wanted = token_loss_sum(head, hidden, targets)
+    (gradient,) = torch.autograd.grad(wanted, hidden)
+    seen.clear()
+    found = token_loss_sum(head, hidden, targets, calls)
+    assert len(seen) == calls and sum(seen) == 21
+    torch.testing.assert_close(found, wanted)
+    torch.testing.assert_close(torch.autograd.grad(found, hidden)[0], gradient)
+    assert len(seen) == (2 * calls if calls > 1 else 1), "each is made again in the backward pass"

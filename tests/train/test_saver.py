@@ -9,7 +9,7 @@ import torch
 
 from medtrain.errors import TrainingError
 from medtrain.storage import Store
-from medtrain.train import checkpoint
+from medtrain.train import attempts, checkpoint
 from medtrain.train.checkpoint import Progress
 from medtrain.train.saver import Saver
 
@@ -24,7 +24,7 @@ def fresh(store: Store, said: list[str] | None = None) -> Saver:
     def say(text: str, flush: bool = False) -> None:
         (said if said is not None else []).append(text)
 
-    return Saver(store, checkpoint.claim_attempt(store), 2, say)
+    return Saver(store, attempts.claim(store), 2, say)
 
 
 def refusing(monkeypatch: pytest.MonkeyPatch, steps: set[int]) -> None:
@@ -97,7 +97,7 @@ def test_a_last_state_that_cannot_be_saved_is_an_error(store: Store, monkeypatch
 @pytest.mark.parametrize("how", ["save", "finish"])
 def test_an_attempt_that_was_given_up_hears_of_it(store: Store, how: str) -> None:
     saver = fresh(store)
-    checkpoint.claim_attempt(store)
+    attempts.claim(store)
     saver.save(Progress(step=1), state(1))
     call: Any = saver.finish if how == "finish" else lambda: saver.save(Progress(step=2), state(2))
     with pytest.raises(TrainingError, match="given up"):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from medtrain.storage import Store
-from medtrain.train import checkpoint, tiers
+from medtrain.train import attempts, checkpoint, tiers
 from medtrain.train.checkpoint import Progress
 from medtrain.train.memory import launch
 from medtrain.train.memory.holder import Offer
@@ -38,13 +38,13 @@ def keep(step: int, *, damaged: bool = False, best_step: int = 0) -> None:
 def store(tmp_path: Path) -> Iterator[Store]:
     """A run's folder with a checkpoint of step 10, and a keeper."""
     made = Store(str(tmp_path))
-    checkpoint.write(made, checkpoint.claim_attempt(made), Progress(10), {"weight/a": torch.full((2,), 10.0)})
+    checkpoint.write(made, attempts.claim(made), Progress(10), {"weight/a": torch.full((2,), 10.0)})
     with launch.kept(NAME):
         yield made
 
 
 def found(store: Store, every: int = 4) -> tuple[int, float]:
-    last: Any = tiers.last_state(store, NAME, config(every))
+    last: Any = tiers.last_state(store, NAME, config(every), attempts.claim(store))
     return last.progress.step, float(last.state["weight/a"][0])
 
 
@@ -65,6 +65,13 @@ def test_memory_behind_the_storage_or_without_its_best_step_is_not(store: Store)
     assert found(store) == (10, 10.0)
 
 
+def test_a_best_step_that_memory_alone_has_is_saved_first(store: Store) -> None:
+    keep(14, best_step=14)
+    keep(18, best_step=14)
+    assert found(store) == (18, 18.0)
+    assert checkpoint.whole_steps(store) == {10, 14}
+
+
 def test_a_damaged_state_is_passed_over_with_a_word(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     keep(14, damaged=True)
     assert found(store) == (10, 10.0)
@@ -74,7 +81,7 @@ def test_a_damaged_state_is_passed_over_with_a_word(store: Store, capsys: pytest
 def test_a_damaged_checkpoint_of_a_later_step_does_not_hide_what_is_in_memory(
     store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    checkpoint.write(store, checkpoint.claim_attempt(store), Progress(20), {"weight/a": torch.full((2,), 20.0)})
+    checkpoint.write(store, attempts.claim(store), Progress(20), {"weight/a": torch.full((2,), 20.0)})
     keep(14)
     assert found(store) == (20, 20.0)
     (late,) = (name for name in store.files("checkpoints") if "step-00000020" in name and "state" in name)
@@ -84,4 +91,4 @@ def test_a_damaged_checkpoint_of_a_later_step_does_not_hide_what_is_in_memory(
 
 
 def test_a_run_without_any_state_begins_anew(store: Store) -> None:
-    assert tiers.last_state(store.sub("other"), NAME, config()) is None
+    assert tiers.last_state(store.sub("other"), NAME, config(), attempts.claim(store.sub("other"))) is None

@@ -42,3 +42,33 @@ def test_collectives_are_deepspeeds_own_count() -> None:
 def test_memory_is_this_process_s() -> None:
     held = torch.zeros(2**26)
     assert held.nbytes / 2**30 < peak_memory_gib(CPU) < 64
+
+
+class Event:
+    """A CUDA event as PyTorch has it: its time is known once the device has reached it."""
+
+    all_reached = False
+
+    def __init__(self, enable_timing: bool):
+        pass
+
+    def record(self) -> None:
+        pass
+
+    def synchronize(self) -> None:
+        Event.all_reached = True
+
+    def elapsed_time(self, ended: "Event") -> float:
+        if not Event.all_reached:
+            raise RuntimeError("Both events must be completed before calculating elapsed time.")
+        return 500.0
+
+
+def test_a_gpu_s_clock_is_read_when_the_device_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    Event.all_reached = False
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    clock = Clock(torch.device("cuda"))
+    for _ in range(2):
+        with clock.part("forward"):
+            pass
+    assert clock.read() == {"seconds/forward": 1.0}

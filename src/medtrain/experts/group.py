@@ -14,7 +14,7 @@ from medtrain.errors import MedtrainError
 from medtrain.storage import Store
 from medtrain.tracking import Progress as Bar
 from medtrain.tracking import Tracker
-from medtrain.train import adapters, checkpoint, ending, inputs
+from medtrain.train import adapters, attempts, checkpoint, ending, inputs
 from medtrain.train.adapters import Rule
 from medtrain.train.checkpoint import Checkpoint, Progress
 from medtrain.train.lanes.engine import LaneEngine
@@ -105,7 +105,7 @@ class Group:
         config, store = job.train, Store(job.root).sub(job.run)
         tokens = artifacts.locate(Store(job.root), "tokens", config.tokens)
         tokenizer = AutoTokenizer.from_pretrained(tokens.store.local("tokenizer"))
-        given, attempt = inputs.read(tokens, config), checkpoint.claim_attempt(store)
+        given, attempt = inputs.read(tokens, config), attempts.claim(store)
         found = checkpoint.latest(store)
         progress = found.progress if found is not None else Progress(step=0)
         if self._engine is None:

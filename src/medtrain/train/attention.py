@@ -62,10 +62,11 @@ AttentionInterface.register(BLOCKS, blocks_attention)
 AttentionMaskInterface.register(BLOCKS, _no_mask)
 
 
-def choose(layout: str, device: torch.device) -> str:
-    """The attention implementation of a run: flash-attn where it imports and the GPU can, else SDPA."""
+def choose(layout: str, device: torch.device, dtype: torch.dtype) -> str:
+    """The attention implementation of a run: flash-attn where it imports and the GPU and the type can, else SDPA."""
     if (
         device.type == "cuda"
+        and dtype in (torch.bfloat16, torch.float16)
         and importlib.util.find_spec("flash_attn")
         and torch.cuda.get_device_capability(device) >= (8, 0)
     ):

@@ -1,8 +1,7 @@
 """Checkpoints: the trainable state whole, on any number of workers and any ZeRO stage; whole or absent.
 
 Each lies in a directory of its own, `checkpoints/step-<step>-attempt-<attempt>/`, and its marker is written last.
-Nothing is renamed, so the same rule holds on disks and object stores. Attempts are numbered, and a writer that finds a
-later one stops: it belongs to a worker group that was given up.
+Nothing is renamed, so the same rule holds on disks and object stores. A writer that was given up (`attempts.py`) stops.
 """
 
 import contextlib
@@ -15,6 +14,8 @@ from safetensors.torch import load
 
 from medtrain.errors import TrainingError
 from medtrain.storage import Store
+from medtrain.train import attempts
+from medtrain.train.attempts import Attempt
 from medtrain.train.frames import frames
 from medtrain.train.state import State
 
@@ -65,13 +66,6 @@ class Checkpoint:
     state: State
 
 
-def claim_attempt(store: Store) -> int:
-    """Begin a new attempt at a run: its number, one above every earlier one."""
-    attempt = 1 + max((int(path.split("/")[-1]) for path in store.files("attempts")), default=0)
-    store.write(f"attempts/{attempt:06d}", b"")
-    return attempt
-
-
 def encode(progress: Progress, state: State) -> dict[str, list[bytes | memoryview]]:
     """A checkpoint as its files, each in parts; the state's memory is not copied, so it must not change."""
     return {"state.safetensors": frames(state), "progress.json": [json.dumps(asdict(progress)).encode()]}
@@ -94,14 +88,15 @@ def digests(files: dict[str, bytes]) -> dict[str, str]:
     return {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
 
 
-def write(store: Store, attempt: int, progress: Progress, state: State) -> str:
-    """Write a checkpoint, the marker last, and read its bytes back.
+def write(store: Store, attempt: Attempt, progress: Progress, state: State) -> str:
+    """Write a checkpoint, the marker last, when its bytes were read back and are on the medium.
 
     Raises:
-        TrainingError: a later attempt at this run has begun, or what was read back is not what was written.
+        GivenUp: a later attempt of the same submission has taken over.
+        TrainingError: another submission has, or what was read back is not what was written.
         OSError: the storage refuses, a full disk for instance; the last whole checkpoint is untouched.
     """
-    _fence(store, attempt)
+    attempts.check(store, attempt)
     folder = _folder(progress.step, attempt)
     sums = {}
     for name, parts in encode(progress, state).items():
@@ -114,16 +109,17 @@ def write(store: Store, attempt: int, progress: Progress, state: State) -> str:
             raise TrainingError(
                 f"checkpoint {folder}/{name}: reads back otherwise than written; check {store.root}'s disk"
             )
-    _fence(store, attempt)
+        store.settle(f"{folder}/{name}")
+    attempts.check(store, attempt)
     store.write(f"{folder}/{MARKER}", json.dumps(sums).encode())
     return folder
 
 
-def _folder(step: int, attempt: int) -> str:
-    return f"{FOLDER}/step-{step:08d}-attempt-{attempt:06d}"
+def _folder(step: int, attempt: Attempt) -> str:
+    return f"{FOLDER}/step-{step:08d}-attempt-{attempt.number:06d}"
 
 
-def discard(store: Store, attempt: int, step: int) -> None:
+def discard(store: Store, attempt: Attempt, step: int) -> None:
     """Take away what an attempt has written of a checkpoint, as far as storage allows."""
     with contextlib.suppress(OSError):
         store.delete(_folder(step, attempt))
@@ -137,15 +133,7 @@ def last_whole_step(store: Store) -> int:
 def whole_steps(store: Store) -> set[int]:
     """The steps of all checkpoints that have their marker."""
     whole = [name for name in store.folders(FOLDER) if store.exists(f"{FOLDER}/{name}/{MARKER}")]
-    return {int(name.split("-")[1]) for name in whole}
-
-
-def _fence(store: Store, attempt: int) -> None:
-    latest = max((int(path.split("/")[-1]) for path in store.files("attempts")), default=0)
-    if latest > attempt:
-        raise TrainingError(
-            f"attempt {attempt} at this run was given up: attempt {latest} has taken over; end this job"
-        )
+    return {_numbers(name)[0] for name in whole}
 
 
 def latest(store: Store, warn: Any = print) -> Checkpoint | None:
@@ -174,11 +162,27 @@ def read(store: Store, folder: str) -> Checkpoint | str:
     return decode(folder, files)
 
 
-def prune(store: Store, keep: int, best_step: int) -> None:
-    """Delete all but the newest `keep` whole checkpoints and the best one; partial ones older than these go too."""
+def prune(store: Store, keep: int, best_step: int, written: str) -> None:
+    """Delete all but the newest `keep` whole checkpoints and the best one; partial ones older than these go too.
+
+    Args:
+        store: the run's folder.
+        keep: how many.
+        best_step: the best one's step.
+        written: the folder of the one just written. Those that earlier attempts made of later steps were passed over
+            when this one began, as damaged: they count for nothing and go.
+    """
+    step, attempt = _numbers(written)
     names = sorted(store.folders(FOLDER), reverse=True)
-    whole = [name for name in names if store.exists(f"{FOLDER}/{name}/{MARKER}")]
+    behind = [name for name in names if _numbers(name)[0] <= step]
+    whole = [name for name in behind if store.exists(f"{FOLDER}/{name}/{MARKER}")]
     kept = set(whole[:keep]) | {name for name in whole if name.startswith(f"step-{best_step:08d}-")}
-    for name in names:
-        if name not in kept and whole and name < whole[0]:
-            store.delete(f"{FOLDER}/{name}")
+    late = [name for name in names if name not in behind and _numbers(name)[1] < attempt]
+    for name in [*late, *(name for name in behind if name not in kept and whole and name < whole[0])]:
+        store.delete(f"{FOLDER}/{name}")
+
+
+def _numbers(folder: str) -> tuple[int, int]:
+    """The step and the attempt of a checkpoint's folder."""
+    _, step, _, attempt = folder.rpartition("/")[2].split("-")
+    return int(step), int(attempt)

@@ -19,6 +19,9 @@ class EngineConfig(Config):
     """Keep float32 masters and moments in the host's memory (ZeRO 1-3), and make the optimizer's step there."""
     bucket_elements: int = knob(50_000_000, gt=0)
     """Elements that are reduced at once."""
+    deterministic: bool = knob(False)
+    """On GPUs, the slower kernels whose sums have one order: a run is then the same again, bit for bit, on the same
+    devices. CPUs need it not."""
     time_communication: bool = knob(False)
     """Log the seconds in collectives too; on a GPU each of them then waits for the device, which costs speed."""
 

@@ -9,7 +9,7 @@ import torch
 
 from medtrain.errors import TrainingError
 from medtrain.storage import Store
-from medtrain.train import adapter_files, checkpoint
+from medtrain.train import adapter_files, attempts, checkpoint
 from medtrain.train.checkpoint import Checkpoint
 from medtrain.train.loop import E, Run
 from medtrain.train.payload import RESULT
@@ -25,8 +25,11 @@ def write(run: Run[E], model: Any, weights: dict[str, torch.Tensor], tokenizer: 
         tokenizer: saved beside the adapter.
 
     Raises:
-        TrainingError: the best step's checkpoint is gone, or the adapter reads back otherwise.
+        GivenUp: a later attempt of the same submission has taken over.
+        TrainingError: another submission has, the best step's checkpoint is gone, or the adapter reads back otherwise.
     """
+    if run.saver is not None:
+        attempts.check(run.store, run.saver.attempt)
     progress, best = run.progress, run.config.validation.keep == "best"
     if best and progress.best_step not in (0, progress.step):
         weights = _best_weights(run.store, progress.best_step)

@@ -11,6 +11,7 @@ from medtrain import runtime
 from medtrain.errors import TrainingError
 from medtrain.tokens.shards import Samples
 from medtrain.train import checkpointing, order, timing
+from medtrain.train import loss as loss_module
 from medtrain.train import state as trainable_state
 from medtrain.train.adapters import Rule
 from medtrain.train.batches import Batch, collate
@@ -113,7 +114,7 @@ class Engine:
         mine = order.share(micro_batches, self._rank, self._world_size)
         sums = torch.tensor([0.0, float(leaving)], dtype=torch.float64, device=self._device)
         for turn, micro in enumerate(mine):
-            loss_sum = self._forward(micro)
+            loss_sum = self._forward(micro, self._head_calls(micro_batches, turn))
             sums[0] += loss_sum.detach().double()
             last = turn == len(mine) - 1
             self.deepspeed.set_gradient_accumulation_boundary(last)
@@ -182,32 +183,45 @@ class Engine:
         self.deepspeed.eval()
         with torch.no_grad():
             for turn, micro in enumerate(order.share(micro_batches, self._rank, self._world_size)):
-                loss_sum = self._forward(micro)
+                loss_sum = self._forward(micro, self._head_calls(micro_batches, turn))
                 if micro is not None:
                     number = self._rank + turn * self._world_size
                     found[number, 0] = loss_sum.double()
                     found[number, 1] = float(sum(self._samples.trained_tokens[row] for row in micro.rows))
         self.deepspeed.train()
-        self._clock.read()  # what validation took is not the next step's
         if self._world_size > 1:
             dist.all_reduce(found)
-        return [(float(loss), int(tokens)) for loss, tokens in found.tolist()]
+        read = found.tolist()
+        self._clock.read()  # what validation took is not the next step's
+        return [(float(loss), int(tokens)) for loss, tokens in read]
 
     def release(self) -> None:
         """Give the memory back; the engine is of no use after it."""
         self.deepspeed.destroy()
         del self.deepspeed
+        self.rule = self._ahead = None  # the rule holds the whole model
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
-    def _forward(self, micro: order.MicroBatch | None) -> torch.Tensor:
+    def _head_calls(self, micro_batches: Sequence[order.MicroBatch], turn: int) -> int:
+        """How often each rank calls the head in this turn; 0 where a rank may call it as often as it needs.
+
+        ZeRO-3 gathers weights from all ranks at every call, so all make as many as the one that trains most tokens.
+        """
+        if self.deepspeed.zero_optimization_stage() < 3:
+            return 0
+        first = turn * self._world_size
+        together = micro_batches[first : first + self._world_size]
+        return loss_module.head_calls(max(sum(int(self._samples.trained_tokens[r]) for r in m.rows) for m in together))
+
+    def _forward(self, micro: order.MicroBatch | None, head_calls: int) -> torch.Tensor:
         ahead, self._ahead = self._ahead, None
         with self._clock.part("data"):
             batch = ahead[1] if ahead is not None and ahead[0] == micro else self._collate(micro)
         torch.manual_seed(0 if micro is None else micro.seed)
         with self._clock.part("forward"):
-            loss: torch.Tensor = self.deepspeed(batch)
+            loss: torch.Tensor = self.deepspeed(batch, head_calls)
         return loss
 
     def _first_of_next(self, micro: order.MicroBatch | None) -> None:

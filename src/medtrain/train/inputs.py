@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medtrain.artifacts import Artifact
+from medtrain.errors import TrainingError
 from medtrain.tokens.shards import Samples
 from medtrain.train import validation
 from medtrain.train.order import MicroBatch, Plan
@@ -36,9 +37,15 @@ def read(tokens: Artifact, config: TrainConfig) -> Inputs:
     """Open a run's rows.
 
     Raises:
-        TrainingError: there is nothing to train on, or a row is longer than a packed micro-batch.
+        TrainingError: there is nothing to train on, a category has no row, or a row is longer than a packed
+            micro-batch.
     """
     samples = Samples.open(tokens)
+    known = sorted(set(samples.categories))
+    if unknown := sorted(set(config.categories or ()) - set(known)):
+        raise TrainingError(
+            f"train.categories={unknown[0]!r}: tokens/{tokens.name} has no such row; there are: {', '.join(known)}"
+        )
     rows = samples.select("train", config.categories)
     plan = Plan(rows, samples.lengths[rows], config.batch, seed=config.seed, epochs=config.epochs)
     held = samples.select("validation", config.categories)

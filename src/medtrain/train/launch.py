@@ -1,6 +1,7 @@
 """A run from config to artifact: inputs, merge, workers under Ray Train, manifest."""
 
 import contextlib
+import itertools
 import json
 import os
 import uuid
@@ -19,7 +20,7 @@ from medtrain.storage import Store
 from medtrain.train import stage as stages
 from medtrain.train.memory import launch as memory
 from medtrain.train.notice import listen
-from medtrain.train.payload import FAILURE, RESULT, Payload
+from medtrain.train.payload import FAILURE, LEFT, RESULT, Payload, answered
 from medtrain.train.settings import TrainConfig
 
 
@@ -134,13 +135,38 @@ def _merge(root: Store, config: TrainConfig, tokens: Artifact, policy: Policy) -
 
 
 def _fit(build: Build, payload: Payload, cluster: RuntimeConfig) -> None:
-    """Run the workers; a lost one is replaced, and the group goes on from the last state in memory or on storage."""
+    """Run the workers; a lost one is replaced, and the group goes on from the last state in memory or on storage.
+
+    A group that was told to leave has saved its state and ended well: it starts again where there is room, as often as
+    that happens, for `max_failures` counts what goes wrong.
+    """
     gpu, elastic = runtime.wants_gpu(cluster), cluster.elastic
+    print(f"{payload.run}: {cluster.workers} worker(s), {'a GPU' if gpu else 'CPU'} each", flush=True)
     reservation.withdraw(build.store)
     if elastic.min_workers is not None:
         os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(elastic.start_timeout_s)
+    os.environ["RAY_TRAIN_COLLECTIVE_TIMEOUT_S"] = str(cluster.collective_timeout_s)  # of Ray's own barriers
+    try:
+        with contextlib.nullcontext() if elastic.min_workers is None else reservation.looked_at():
+            for number in itertools.count():
+                _trainer(build, payload, cluster, gpu, number).fit()
+                if answered(build.store, LEFT, payload.submission) is None:
+                    break
+    except ray.train.TrainingFailedError as error:
+        raise TrainingError(f"{payload.run}: the workers failed for good: {error}") from error
+    finally:
+        failure = answered(build.store, FAILURE, payload.submission)
+        for word in (FAILURE, LEFT):
+            build.store.delete(word)
+        if failure is not None:
+            raise TrainingError(failure) from None
+
+
+def _trainer(build: Build, payload: Payload, cluster: RuntimeConfig, gpu: bool, number: int) -> Any:
+    """Ray Train's run of the workers, the `number`-th of this submission."""
+    elastic = cluster.elastic
     resources: dict[str, float] = {"CPU": cluster.cpus_per_worker, **({"GPU": cluster.gpus_per_worker} if gpu else {})}
-    trainer: Any = TorchTrainer(
+    return TorchTrainer(
         _work,
         train_loop_config=payload.model_dump(mode="json"),
         scaling_config=ScalingConfig(
@@ -151,19 +177,8 @@ def _fit(build: Build, payload: Payload, cluster: RuntimeConfig) -> None:
         ),
         torch_config=ListeningConfig(backend="nccl" if gpu else "gloo", timeout_s=cluster.collective_timeout_s),
         run_config=RunConfig(
-            name=payload.submission,
+            name=f"{payload.submission}-{number}",
             storage_path=f"{build.store.root}/ray",
             failure_config=FailureConfig(max_failures=cluster.max_failures),
         ),
     )
-    try:
-        with contextlib.nullcontext() if elastic.min_workers is None else reservation.looked_at():
-            trainer.fit()
-    except ray.train.TrainingFailedError as error:
-        raise TrainingError(f"{payload.run}: the workers failed for good: {error}") from error
-    finally:
-        if build.store.exists(FAILURE):
-            failure = json.loads(build.store.read(FAILURE))
-            build.store.delete(FAILURE)
-            if failure["submission"] == payload.submission:
-                raise TrainingError(failure["error"]) from None

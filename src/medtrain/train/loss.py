@@ -53,24 +53,31 @@ def _chunk_losses(head: torch.nn.Module, hidden: torch.Tensor, targets: torch.Te
     return cross_entropy(head(hidden).float(), targets, reduction="none")
 
 
-def token_losses(head: torch.nn.Module, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+def head_calls(tokens: int) -> int:
+    """How often the head is called for so many trained tokens."""
+    return max(1, -(-tokens // CHUNK_TOKENS))
+
+
+def token_losses(head: torch.nn.Module, hidden: torch.Tensor, targets: torch.Tensor, calls: int = 0) -> torch.Tensor:
     """Cross-entropy of each token, with the logits of a long batch made and dropped chunk by chunk.
 
     Args:
         head: maps (n, hidden) to (n, V).
         hidden: (N, hidden) states that predict.
         targets: (N,) tokens to predict.
+        calls: how often the head is called, on nothing where there are fewer tokens; 0 for as often as need be.
 
     Returns:
         (N,) float32.
     """
-    if len(targets) <= CHUNK_TOKENS:
+    calls = calls or head_calls(len(targets))
+    if calls == 1:
         return _chunk_losses(head, hidden, targets)
-    parts = zip(hidden.split(CHUNK_TOKENS), targets.split(CHUNK_TOKENS), strict=True)
+    parts = zip(hidden.tensor_split(calls), targets.tensor_split(calls), strict=True)
     return torch.cat([checkpoint(_chunk_losses, head, states, wanted, use_reentrant=False) for states, wanted in parts])
 
 
-def token_loss_sum(head: torch.nn.Module, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+def token_loss_sum(head: torch.nn.Module, hidden: torch.Tensor, targets: torch.Tensor, calls: int = 0) -> torch.Tensor:
     """The sum of `token_losses`, a float32 scalar; 0 with a gradient of 0 where there is no token.
 
     On a GPU with Liger (Hsu et al. 2024) the gradient is made together with the loss, so that no logits are made twice.
@@ -83,7 +90,7 @@ def token_loss_sum(head: torch.nn.Module, hidden: torch.Tensor, targets: torch.T
             hidden, head.weight, targets, bias=head.bias, reduction="sum", chunk_mem_const=budget
         )
         return total
-    return token_losses(head, hidden, targets).sum()
+    return token_losses(head, hidden, targets, calls).sum()
 
 
 class LossModule(torch.nn.Module):
@@ -96,15 +103,16 @@ class LossModule(torch.nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, batch: Batch) -> torch.Tensor:
+    def forward(self, batch: Batch, head_calls: int = 0) -> torch.Tensor:
         """The summed loss of a micro-batch, a float32 scalar.
 
-        An empty batch still runs the whole model and gives 0 with gradients of 0 (ZeRO-3 needs equal forward passes).
+        An empty batch still runs the whole model and gives 0 with gradients of 0, and the head is called `head_calls`
+        times (0: as often as need be): ZeRO-3 needs equal forward passes on all ranks.
         """
         hidden, head = self._hidden(batch)
         if batch.trained_tokens == 0:
-            return head(hidden[:1]).float().sum() * 0.0
-        return token_loss_sum(head, hidden[batch.predictors], batch.targets)
+            return token_losses(head, hidden[:1], batch.input_ids.reshape(-1)[:1], head_calls).sum() * 0.0
+        return token_loss_sum(head, hidden[batch.predictors], batch.targets, head_calls)
 
     def token_losses(self, batch: Batch) -> torch.Tensor:
         """The loss of each trained token, (N,) float32, in the order of `batch.targets`."""

@@ -69,7 +69,7 @@ def load_base(path: str, config: ModelConfig, device: torch.device, layout: str 
         model = AutoModelForCausalLM.from_pretrained(
             path,
             device_map={"": device},
-            attn_implementation=attention.choose(layout, device),
+            attn_implementation=attention.choose(layout, device, dtype),
             trust_remote_code=config.trust_remote_code,
             **options,
         )

@@ -10,7 +10,7 @@ _TERMINATED = threading.Event()
 
 
 class Leaving(RuntimeError):
-    """The state is saved and the worker leaves; Ray Train starts the group again where there is room."""
+    """The state is saved and the group ends; the driver starts it again where there is room."""
 
 
 def listen() -> None:

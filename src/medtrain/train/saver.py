@@ -6,6 +6,7 @@ from typing import Any
 from medtrain.errors import TrainingError
 from medtrain.storage import Store
 from medtrain.train import checkpoint
+from medtrain.train.attempts import Attempt
 from medtrain.train.checkpoint import Progress
 from medtrain.train.state import State
 
@@ -18,13 +19,13 @@ class Saver:
 
     Args:
         store: the run's folder.
-        attempt: this attempt's number, which fences out a writer from before.
+        attempt: this attempt, which fences out a writer from before.
         keep: how many of the newest checkpoints are kept, beside the best.
         say: where warnings go.
     """
 
-    def __init__(self, store: Store, attempt: int, keep: int, say: Any = print):
-        self._store, self._attempt, self._keep, self._say = store, attempt, keep, say
+    def __init__(self, store: Store, attempt: Attempt, keep: int, say: Any = print):
+        self._store, self.attempt, self._keep, self._say = store, attempt, keep, say
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._running: Future[str] | None = None
         self._refused = ""
@@ -33,7 +34,7 @@ class Saver:
         """Begin to write a checkpoint; waits where the one before is still being written. `state` must not change.
 
         Raises:
-            TrainingError: the one before could not be made: this attempt was given up, or storage reads back otherwise.
+            GivenUp, TrainingError: the one before could not be made: see `checkpoint.write`.
         """
         self._wait()
         self._running = self._thread.submit(self._write, progress, state)
@@ -42,7 +43,7 @@ class Saver:
         """Wait for the last checkpoint.
 
         Raises:
-            TrainingError: as in `save`, and where storage refused the last one.
+            GivenUp, TrainingError: as in `save`, and where storage refused the last one.
         """
         self._wait()
         self._thread.shutdown()
@@ -57,9 +58,9 @@ class Saver:
     def _write(self, progress: Progress, state: State) -> str:
         """Write and prune; why storage refused, or nothing."""
         try:
-            checkpoint.write(self._store, self._attempt, progress, state)
+            written = checkpoint.write(self._store, self.attempt, progress, state)
         except OSError as error:
-            checkpoint.discard(self._store, self._attempt, progress.step)
+            checkpoint.discard(self._store, self.attempt, progress.step)
             last = checkpoint.last_whole_step(self._store)
             refused = (
                 f"checkpoint of step {progress.step}: {self._store.root} refuses ({error.strerror or error}); "
@@ -68,7 +69,7 @@ class Saver:
             self._say(f"{refused}; training goes on, the next interval tries again", flush=True)
             return refused
         try:
-            checkpoint.prune(self._store, self._keep, progress.best_step)
+            checkpoint.prune(self._store, self._keep, progress.best_step, written)
         except OSError as error:
             self._say(f"old checkpoints of {self._store.root} stay: {error.strerror or error}", flush=True)
         return ""

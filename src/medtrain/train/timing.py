@@ -32,7 +32,10 @@ class Clock:
         self._spans[name].append((began, self._now()))
 
     def read(self) -> dict[str, float]:
-        """`seconds/<part>` since the last reading; to be called when the device has done its work."""
+        """`seconds/<part>` since the last reading; waits until the device has done what was counted."""
+        if self._cuda:
+            for spans in self._spans.values():
+                spans[-1][1].synchronize()
         found = {f"seconds/{name}": sum(self._between(*span) for span in spans) for name, spans in self._spans.items()}
         self._spans.clear()
         return found | ({"seconds/communication": _collectives_s()} if self._communication else {})

@@ -1,6 +1,5 @@
 """What a Ray Train worker does: join the group, open the model and the shards, restore, train, save the adapter."""
 
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from medtrain.tracking import Tracker
 from medtrain.train import (
     adapter_files,
     adapters,
-    checkpoint,
+    attempts,
     ending,
     estimate,
     exhausted,
@@ -26,6 +25,7 @@ from medtrain.train import (
     show,
     tiers,
 )
+from medtrain.train.attempts import GivenUp
 from medtrain.train.checkpoint import Checkpoint, Progress
 from medtrain.train.engine import Engine, join_group, limit_collectives
 from medtrain.train.footprint import shape_of
@@ -33,8 +33,8 @@ from medtrain.train.inputs import Inputs
 from medtrain.train.loop import Run, train
 from medtrain.train.loss import LossModule
 from medtrain.train.model import load_base
-from medtrain.train.notice import Notice
-from medtrain.train.payload import FAILURE, Payload
+from medtrain.train.notice import Leaving, Notice
+from medtrain.train.payload import FAILURE, LEFT, Payload, answer, answered
 from medtrain.train.saver import Saver
 from medtrain.train.state import set_weights
 
@@ -42,10 +42,11 @@ from medtrain.train.state import set_weights
 def work(job: Payload) -> None:
     """What a worker of `TorchTrainer` does.
 
-    An error that the user can mend is left in the run's folder and ends the run at once: a retry would meet it too.
+    An error that the user can mend is left in the run's folder and ends the run at once: a retry would meet it too. One
+    that was told to leave, or given up, ends without an error: that is no failure, of which a run has so many.
     """
     store = Store(job.root).sub(job.run)
-    if _failed(store, job.submission):
+    if answered(store, FAILURE, job.submission) is not None:
         return
     try:
         run, tokenizer = _open(job, store)
@@ -53,27 +54,27 @@ def work(job: Payload) -> None:
         weights = run.engine.weights()  # collective under ZeRO-3
         if run.tracker is not None:
             ending.write(run, run.engine.deepspeed.module.model, weights, tokenizer)
+    except Leaving as word:
+        if runtime.rank() == 0:
+            print(word, flush=True)
+            answer(store, LEFT, job.submission, str(word))
+    except GivenUp as word:
+        print(word, flush=True)
     except MedtrainError as error:
-        _fail(store, job, str(error))
+        answer(store, FAILURE, job.submission, str(error))
         raise
     except Exception as error:
         if exhausted.is_exhausted(error):
-            _fail(store, job, exhausted.advice(job.train, ray.train.torch.get_device()))
+            answer(store, FAILURE, job.submission, exhausted.advice(job.train, ray.train.torch.get_device()))
         raise
-
-
-def _fail(store: Store, job: Payload, message: str) -> None:
-    store.write(FAILURE, json.dumps({"submission": job.submission, "error": message}).encode())
-
-
-def _failed(store: Store, submission: str) -> bool:
-    return store.exists(FAILURE) and json.loads(store.read(FAILURE))["submission"] == submission
 
 
 def _open(job: Payload, store: Store) -> tuple[Run[Engine], Any]:
     """Everything the loop needs, restored from the last whole checkpoint if there is one."""
     config, root = job.train, Store(job.root)
     runtime.set_threads(job.cpus)
+    if config.engine.deterministic:
+        runtime.be_deterministic()
     join_group()
     device = ray.train.torch.get_device()
     leader = runtime.rank() == 0
@@ -82,8 +83,9 @@ def _open(job: Payload, store: Store) -> tuple[Run[Engine], Any]:
     given = inputs.read(tokens, config)
     if leader:
         reservation.note(store)
-    attempt = checkpoint.claim_attempt(store) if leader else 0
-    found = tiers.last_state(store, job.submission, config)
+        store.delete(LEFT)
+    attempt = attempts.claim(store, job.submission) if leader else None
+    found = tiers.last_state(store, job.submission, config, attempt)
 
     def open_engine(state: Checkpoint | None) -> Engine:
         return _engine(job, given, device, tokenizer.pad_token_id, state)
@@ -102,7 +104,7 @@ def _open(job: Payload, store: Store) -> tuple[Run[Engine], Any]:
         steps=given.steps,
         progress=progress,
         notice=Notice(getattr(ray.train, "get_preemption_info", None)),
-        saver=Saver(store, attempt, config.checkpoint.keep) if leader else None,
+        saver=Saver(store, attempt, config.checkpoint.keep) if attempt is not None else None,
         memory=tiers.memory_tier(job.submission, attempt, config.checkpoint),
         tracker=Tracker(store.local("log"), progress.step, config.log.trackers, job.run) if leader else None,
         bar=bar if leader else None,

@@ -15,6 +15,14 @@ def test_the_newest_two_are_kept() -> None:
     assert holder.get(Offer(12, 1, 0)) == FILES and holder.get(Offer(4, 1, 0)) is None
 
 
+def test_the_newest_best_is_kept_beside_them() -> None:
+    """Storage may not have its weights yet, and later states are of no use without them."""
+    holder = Holder()
+    for step, best in ((4, 4), (8, 8), (12, 8), (16, 8), (20, 8)):
+        holder.put(Offer(step, 1, best), FILES)
+    assert [offer.step for offer in holder.offers()] == [8, 16, 20]
+
+
 def test_a_later_attempt_goes_back_in_steps_and_an_earlier_one_is_refused() -> None:
     holder = Holder()
     holder.put(Offer(12, 1, 0), FILES)

@@ -4,7 +4,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 KEPT = 2
-"""States that a holder keeps: a second one, because the newest may be refused when it is read back."""
+"""States that a holder keeps: a second one, because the newest may be refused when it is read back. Beside them the
+newest of a best step, whose weights storage may not have yet."""
 
 Files = tuple[dict[str, bytes], dict[str, str]]
 """A checkpoint's files and their SHA-256, by name."""
@@ -19,22 +20,30 @@ class Offer:
     best_step: int
     """The step whose weights a resumed run may be asked for at its end; they lie in a durable checkpoint."""
 
+    @property
+    def is_best(self) -> bool:
+        """Whether it has the best step's weights itself."""
+        return self.step == self.best_step
+
 
 class Holder:
-    """The last states of one run on one node; a state of an attempt that was given up is refused."""
+    """The last states of one run on one node, and the best; a state of an attempt that was given up is refused."""
 
     def __init__(self) -> None:
         self._kept: dict[Offer, Files] = {}
         self._attempt = 0
 
     def put(self, offer: Offer, files: Files) -> bool:
-        """Keep a state and forget all but the newest two; whether it was kept."""
+        """Keep a state and forget all but the newest two and the best; whether it was kept."""
         if offer.attempt < self._attempt:
             return False
         self._attempt = offer.attempt
         self._kept[offer] = files
-        for old in sorted(self._kept, key=lambda kept: (kept.attempt, kept.step))[:-KEPT]:
-            del self._kept[old]
+        by_age = sorted(self._kept, key=lambda kept: (kept.attempt, kept.step))
+        best = [kept for kept in by_age if kept.is_best][-1:]
+        for old in by_age[:-KEPT]:
+            if old not in best:
+                del self._kept[old]
         return True
 
     def offers(self) -> list[Offer]:
