@@ -55,8 +55,8 @@ def work(job: Payload) -> None:
         if run.tracker is not None:
             ending.write(run, run.engine.deepspeed.module.model, weights, tokenizer)
     except Leaving as word:
+        print(word, flush=True)
         if runtime.rank() == 0:
-            print(word, flush=True)
             answer(store, LEFT, job.submission, str(word))
     except GivenUp as word:
         print(word, flush=True)
