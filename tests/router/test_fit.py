@@ -190,7 +190,7 @@ def test_experts_of_several_bases_are_refused_before_anything_is_evaluated(shelf
             content = content.replace(b"bases/tiny", b"bases/lean")
         shelf.root.write(f"library/mixed/{path}", content)
     with pytest.raises(ConfigError, match="expert 2: it was trained on 'artifact:bases/lean' and expert 1 on"):
-        fit.run(shelf.root, shelf.config("mixed", library="mixed"), Policy(), lambda config, part: None)  # type: ignore[arg-type, return-value]
+        fit.run(shelf.root, shelf.config("mixed", library="mixed"), Policy(), lambda config, part: None)
 
 
 def test_a_whole_fit_is_read_back_and_another_is_refused(shelf: Any, capsys: pytest.CaptureFixture[str]) -> None:
