@@ -173,13 +173,13 @@ def _train_together(
     sizes = {item.expert: item.tokens for item in works}
     tokens = [sizes[name] for name, _, _ in builds.values()]
     bar = Progress("experts", sum(tokens), unit="token", every_s=0)
-    for run, error in Devices(cluster, jobs, tokens, lanes).ended():
+    for run, why in Devices(cluster, jobs, tokens, lanes).ended():
         name, build, payload = builds[run]
-        if error:
-            failed[name] = TrainingError(error)
+        if why:
+            failed[name] = TrainingError(why)
         else:
             launch.finish(build, payload)
-        bar.advance(sizes[name], f"{name} {'failed' if error else 'is whole'}")
+        bar.advance(sizes[name], f"{name} {'failed' if why else 'is whole'}")
 
 
 class Devices:
