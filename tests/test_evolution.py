@@ -266,6 +266,18 @@ def test_restarts_double_the_population_and_go_on_with_counters_and_numbers() ->
         assert (float(np.abs(anew).max()) > 0.5) == (place == "start")
 
 
+@pytest.mark.parametrize("kind", ["ipop", "bipop"])
+def test_a_restart_does_not_forget_where_the_search_has_converged(kind: str) -> None:
+    search = Evolution(config(restarts=1, restart_kind=kind))
+    while not search.restarted:
+        run(search, sphere, limit=1)
+    assert sphere(search.mean) < 1e-6 < 1 < sphere(search.shape[0].tolist())
+    again = Evolution.resume(search.config, json.loads(json.dumps(search.state())))
+    assert again.mean == search.mean
+    run(search, lambda x: sphere(x) - 9.0, limit=12)
+    assert search.mean == pytest.approx(tuple(search.shape[0])) and search.mean != again.mean, "the new run is better"
+
+
 def test_bipop_s_small_runs_begin_nearer_and_end_early() -> None:
     given = config(restarts=2, restart_kind="bipop", start=[0.0, 0.0], sigma=1e-6)
     search = run(Evolution(given), sphere)

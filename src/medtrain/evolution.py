@@ -97,6 +97,9 @@ class Evolution:
         self.best: Best | None = None
         self.restarted = 0
         """How many runs began after the first."""
+        self._means: list[tuple[float, ...]] = []
+        """Where each run ended that another has followed."""
+        self._best_run = 0
         self._first_id = 0
         self._slots: list[_Slot] = []
         self._rescued = False
@@ -109,8 +112,8 @@ class Evolution:
 
     @property
     def mean(self) -> tuple[float, ...]:
-        """The centre of the search: what to recommend where values are noisy."""
-        return self._strategy.mean
+        """The centre of the run that found `best`, now or at its end: what to recommend where values are noisy."""
+        return [*self._means, self._strategy.mean][self._best_run]
 
     @property
     def shape(self) -> tuple[Array, Array]:
@@ -243,7 +246,7 @@ class Evolution:
         self._strategy.tell(values)
         for slot in self._slots:
             if slot.value is not None and (self.best is None or sign * slot.value < sign * self.best.value):
-                self.best = Best(slot.value, slot.x)
+                self.best, self._best_run = Best(slot.value, slot.x), self.restarted
         self.told.append([slot.value for slot in self._slots])
         self._first_id += len(self._slots)
         self._slots, self._rescued = [], False
@@ -260,6 +263,7 @@ class Evolution:
             return
         self._run, self._run_began, self._stopped = run, self._first_id, ""
         self.restarted += 1
+        self._means.append(self._strategy.mean)
         mean = self.best.x if self.config.restart_from == "best" and self.best else self.config.start
         config = self.config.model_copy(update={"sigma": self.config.sigma * run.sigma_factor})
         self._strategy = Strategy(config, self._random, mean, run.population)

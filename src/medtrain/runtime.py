@@ -156,6 +156,13 @@ def wants_gpu(config: RuntimeConfig) -> bool:
     return config.use_gpu if config.use_gpu is not None else ray.cluster_resources().get("GPU", 0) > 0
 
 
+def lost() -> tuple[type[Exception], ...]:
+    """What Ray raises where an actor's process is gone: it died, or Ray's memory monitor killed it."""
+    from ray.exceptions import OutOfMemoryError, RayActorError
+
+    return RayActorError, OutOfMemoryError
+
+
 def rank() -> int:
     """This worker's number, 0 outside a worker group."""
     return int(os.environ.get("RANK", "0"))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from ray.exceptions import OutOfMemoryError
 
 from medtrain.errors import ConfigError, GenerationError
 from medtrain.evaluate import launch
@@ -53,6 +54,14 @@ def refuse(system: System, device: str) -> Callable[..., list[Answer]]:
     raise ConfigError(f"run={system.run!r}: cannot be opened")
 
 
+def killed_once(folder: Path, system: System, device: str) -> Callable[..., list[Answer]]:
+    """A system whose first worker Ray's memory monitor ends."""
+    if not (folder / "died-0").exists():
+        (folder / "died-0").touch()
+        raise OutOfMemoryError("the node ran low on memory")
+    return echo(folder, "", 0, system, device)
+
+
 def run(store: Store, loader: launch.Loader, **settings: int) -> None:
     config = RuntimeConfig.model_validate({"cpus_per_worker": 0.5, "use_gpu": False, **settings})
     launch.generate(store, chunks(), loader, config, Progress("answers", 12))
@@ -69,6 +78,11 @@ def test_a_dead_worker_costs_nothing_but_its_chunk(ray_cluster: None, store: Sto
     run(store, functools.partial(echo, tmp_path, "question 4", 1), max_failures=1, workers=2)
     check(store)
     assert len(list(tmp_path.glob("died-*"))) == 1
+
+
+def test_a_worker_that_the_memory_monitor_killed_is_replaced(ray_cluster: None, store: Store, tmp_path: Path) -> None:
+    run(store, functools.partial(killed_once, tmp_path), max_failures=1, workers=1)
+    check(store)
 
 
 def test_finished_chunks_are_kept_and_a_cut_file_is_made_again(ray_cluster: None, store: Store, tmp_path: Path) -> None:

@@ -82,6 +82,43 @@ def test_what_is_no_sum_of_products_is_refused(store: Store, expert: Any) -> Non
         read_parts(store, folder)
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"init_lora_weights": "pissa_niter_4"},
+        {"init_lora_weights": "lora_ga"},
+        {"target_parameters": ["mlp.experts.down_proj"]},
+        {"kasa_config": {"beta": 1e-4}},
+    ],
+    ids=str,
+)
+def test_what_changes_the_base_or_no_linear_layer_is_refused(
+    store: Store, expert: Any, settings: dict[str, Any]
+) -> None:
+    folder, (name,) = expert("a"), settings
+    changed(store, folder, **settings)
+    with pytest.raises(ConfigError, match=f"{name}="):
+        read_parts(store, folder)
+
+
+@pytest.mark.parametrize(("beginning", "keeps"), [("olora", False), ("orthogonal", True), (False, True)])
+def test_an_adapter_that_begins_by_changing_its_base_is_refused(
+    base_path: Path, store: Store, beginning: Any, keeps: bool
+) -> None:
+    base: Any = AutoModelForCausalLM.from_pretrained(base_path, dtype=torch.float32)
+    weight = base.model.layers[0].self_attn.q_proj.weight.detach().clone()
+    config = peft.LoraConfig(r=4, target_modules=["q_proj"], init_lora_weights=beginning)
+    model: Any = peft.get_peft_model(base, config)
+    model.save_pretrained(store.local("a"))
+    layer = model.base_model.model.model.layers[0].self_attn.q_proj
+    assert torch.equal(layer.base_layer.weight, weight) == keeps
+    if keeps:
+        assert read_parts(store, "a")[1]
+    else:
+        with pytest.raises(ConfigError, match=f"init_lora_weights='{beginning}' began by changing the base"):
+            read_parts(store, "a")
+
+
 def test_a_folder_that_is_not_whole_is_refused(store: Store, expert: Any) -> None:
     folder = expert("a")
     file = f"{folder}/adapter_model.safetensors"

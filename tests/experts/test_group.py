@@ -1,5 +1,6 @@
 """Runs side by side end as each alone: also when one ends early, one fails, or all are broken off and gone on with."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from medtrain.experts.group import Group
 from medtrain.experts.work import check_shared
 from medtrain.storage import Store
 from medtrain.train import notice
+from medtrain.train.lanes.engine import LaneEngine
+from medtrain.train.lanes.lane import LaneStep
 from medtrain.train.notice import Leaving
 from medtrain.train.payload import Payload
 from medtrain.train.settings import TrainConfig
@@ -99,6 +102,37 @@ def test_a_run_that_fails_stops_no_other(made: Store, alone: dict[str, dict[str,
         "the loss is nan" in ended["expert/wild"] or "is inf" in ended["expert/wild"] or "nan" in ended["expert/wild"]
     )
     assert same(adapter(made, "z1"), alone["1"])
+
+
+def test_a_run_whose_memory_runs_out_in_a_shared_step_is_found_and_stops_no_other(
+    made: Store, alone: dict[str, dict[str, torch.Tensor]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = LaneEngine.step
+
+    def scarce(self: LaneEngine, steps: Mapping[str, LaneStep]) -> dict[str, dict[str, float]]:
+        """The fifth step of one run fails after the others' have been made."""
+        others = {name: step for name, step in steps.items() if name != "expert/large" or step.done != 4}
+        found = plain(self, others) if others else {}
+        if len(others) < len(steps):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB.")
+        return found
+
+    monkeypatch.setattr(LaneEngine, "step", scarce)
+    ended = trained([job(made, "w1", 1), job(made, "large", 2), job(made, "w3", 3)], 2)
+    assert ended.keys() == {"expert/w1", "expert/large", "expert/w3"}
+    assert "out of memory on cpu: " in ended["expert/large"] and "lower batch.micro_tokens=128" in ended["expert/large"]
+    assert same(adapter(made, "w1"), alone["1"]) and same(adapter(made, "w3"), alone["3"])
+
+
+def test_a_gpu_that_can_no_longer_be_used_ends_the_process_and_no_run(
+    made: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: LaneEngine, steps: Mapping[str, LaneStep]) -> dict[str, dict[str, float]]:
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(LaneEngine, "step", broken)
+    with pytest.raises(torch.AcceleratorError):
+        trained([job(made, "u1")], 1)
 
 
 def test_runs_that_cannot_share_a_base_are_refused(made: Store) -> None:

@@ -1,25 +1,34 @@
 """A plan on a real Ray: runs side by side, one that fails stops no other, and only what is missing is trained."""
 
 import json
+import os
+import shutil
+import time
 from pathlib import Path
 from typing import Any
 
 import peft
 import pytest
+import ray
 import torch
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from medtrain.artifacts import Policy, locate
+from medtrain.artifacts import Identity, Policy, begin, locate
 from medtrain.config import parse
+from medtrain.data import pipeline as data
 from medtrain.errors import ConfigError, TrainingError
 from medtrain.experts import launch
 from medtrain.experts.folder import WEIGHTS
-from medtrain.experts.plan import Plan, run_config
+from medtrain.experts.plan import Plan, data_config, run_config, tokens_config
 from medtrain.experts.work import Work
 from medtrain.runtime import RuntimeConfig
 from medtrain.storage import Store
+from medtrain.tokens import pipeline as tokens
 from medtrain.train.command import EstimateConfig
+from medtrain.train.payload import RESULT, Payload
+from medtrain.train.settings import TrainConfig
 
 TRAIN: dict[str, Any] = {
     "epochs": 1,
@@ -128,3 +137,101 @@ def test_runs_share_a_device_as_far_as_its_memory_goes(made: Store, raw: Path) -
     item = Work("a", config, 64, 16, 1000)
     together = [launch.runs_together(made, item, EstimateConfig(memory_gib=size)) for size in (1.0, 24.0, None)]
     assert together[0] == together[2] == 1 and together[1] > 4
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_another_base_with_the_same_tokenizer_is_refused_and_not_taken_for_the_first(made: Store, raw: Path) -> None:
+    first, other = plan(made, raw, {"a": "a.json"}), str(raw / "other")
+    data.build(made, data_config(first, "a"), Policy())
+    tokens.build(made, tokens_config(first, "a"), first.base.path, Policy())
+    shutil.copytree(made.local("bases/tiny"), other)
+    words = rf"plan.base={other}: tokens/p-a .* are over {first.base.path}; give the plan another name"
+    with pytest.raises(TrainingError, match=words):
+        launch.train(made, plan(made, raw, {"a": "a.json"}, base={"path": other}), RuntimeConfig(), Policy(), INPUTS)
+    assert not made.exists("expert")
+
+
+class Quick:
+    """A device that says of each run that it has ended, and leaves an empty result."""
+
+    def __init__(self, number: int, cpus: float, gpu: bool):
+        self._number = number
+
+    def train(self, queue: Any, at_once: int) -> None:
+        while (job := ray.get(queue.take.remote(self._number))) is not None:
+            Store(job["root"]).sub(job["run"]).write(RESULT, b"{}")
+            ray.get(queue.tell.remote(self._number, job["run"], ""))
+
+
+class Dying(Quick):
+    """Of two devices the first dies with a run, and the other one ends with nothing to do."""
+
+    def train(self, queue: Any, at_once: int) -> None:
+        if self._number == 0:
+            ray.get(queue.take.remote(0))
+            os._exit(1)
+        time.sleep(5)
+
+
+def payloads(root: Store, *names: str) -> list[Payload]:
+    """What workers are told of some runs."""
+    told = {"root": root.root, "submission": "1", "base": "", "base_path": "", "adapter_path": None}
+    told |= {"cpus": 1, "collective_timeout_s": 60}
+    trains = [parse(TrainConfig, {"name": name, "tokens": "tiny", "epochs": 1}) for name in names]
+    return [Payload.model_validate({**told, "run": f"expert/{train.name}", "train": train}) for train in trains]
+
+
+def ended(root: Store, *names: str, **runtime: Any) -> dict[str, str]:
+    """What becomes of runs with equally much to do, one at a time on each device."""
+    cluster = RuntimeConfig.model_validate({"use_gpu": False, **runtime})
+    return dict(launch.Devices(cluster, payloads(root, *names), [1] * len(names), 1).ended())
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_device_that_there_is_no_room_for_is_not_waited_for(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "Device", Quick)
+    somebody_else = ray.remote(num_cpus=3)(Quick).remote(0, 3, False)
+    try:
+        ray.get(somebody_else.__ray_ready__.remote())
+        assert ended(store, "a", "b") == {"expert/a": "", "expert/b": ""}
+    finally:
+        ray.kill(somebody_else)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.usefixtures("ray_cluster")
+def test_runs_that_no_device_is_left_for_fail_with_what_the_last_one_died_of(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "Device", Dying)
+    found = ended(store, "a", "b", max_failures=0)
+    assert found.keys() == {"expert/a", "expert/b"}
+    for why in found.values():
+        assert "runtime.max_failures=0: devices were lost 1 times" in why and "The actor" in why
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_the_queue_lies_on_the_drivers_node(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, bool]] = []
+
+    def placed(node: str, soft: bool) -> NodeAffinitySchedulingStrategy:
+        asked.append((node, soft))
+        return NodeAffinitySchedulingStrategy(node, soft=soft)
+
+    monkeypatch.setattr(launch, "NodeAffinitySchedulingStrategy", placed)
+    assert ended(store) == {} and asked == [(ray.get_runtime_context().get_node_id(), False)]
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_an_expert_that_was_made_from_something_else_stops_no_other(
+    made: Store, raw: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "Device", Quick)
+    begin(made, "expert", "p-a", Identity({"epochs": 99}, {}, ""), Policy())
+    both = plan(made, raw, {"a": "a.json", "b": "b.json"})
+    with pytest.raises(
+        TrainingError, match=r"(?s)1 of 2 experts failed.*\n  a: .*expert/p-a .* made from something else"
+    ):
+        launch.train(made, both, RuntimeConfig(use_gpu=False), Policy(), INPUTS)
+    assert locate(made, "expert", "p-b").facts["tokens"] == "p-b"

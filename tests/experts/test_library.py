@@ -1,5 +1,6 @@
 """A library is made of whole experts, folded; other experts make another library."""
 
+import json
 from typing import Any
 
 import pytest
@@ -8,7 +9,8 @@ from safetensors.torch import load
 
 from medtrain.artifacts import Artifact, Build, Identity, Policy, begin
 from medtrain.config import parse
-from medtrain.experts import folder, library
+from medtrain.errors import ConfigError
+from medtrain.experts import fold, folder, library
 from medtrain.experts.plan import Plan
 from medtrain.storage import Store
 from medtrain.train import adapter_files, adapters
@@ -79,3 +81,30 @@ def test_it_is_read_back_while_its_experts_are_the_same(made: Store, experts: di
     assert library.assemble(made, plan("a"), {"a": experts["a"]}, Policy()).manifest == one.manifest
     both = library.assemble(made, plan("a", "bb"), experts, Policy())
     assert both.store.folders() == ["a", "bb"] and both.fingerprint != one.fingerprint
+
+
+def test_a_licence_that_was_corrected_is_taken_up(made: Store, experts: dict[str, Artifact]) -> None:
+    given = plan("a")
+    free = given.experts["a"].model_copy(update={"non_commercial": False})
+    libraries = [
+        library.assemble(made, one, {"a": experts["a"]}, Policy())
+        for one in (given.model_copy(update={"experts": {"a": free}}), given)
+    ]
+    assert [one.facts["experts"]["a"]["non_commercial"] for one in libraries] == [False, True]
+    assert libraries[0].fingerprint != libraries[1].fingerprint
+
+
+def test_experts_over_several_bases_make_no_library(made: Store, experts: dict[str, Artifact]) -> None:
+    other = artifact(made, "expert", "p-ccc", {"base": "artifact:bases/other"})
+    with pytest.raises(
+        ConfigError, match="a over artifact:bases/tiny, ccc over artifact:bases/other; a library is over"
+    ):
+        library.assemble(made, plan("a", "ccc"), {"a": experts["a"], "ccc": other}, Policy())
+    assert not made.exists("library")
+
+
+def test_adapters_name_the_base_where_it_lies_now(made: Store, experts: dict[str, Artifact]) -> None:
+    store, path = experts["a"].store, f"adapter/{folder.SETTINGS}"
+    store.write(path, json.dumps({**json.loads(store.read(path)), "base_model_name_or_path": "/before/tiny"}).encode())
+    found = library.assemble(made, plan("a", "bb"), experts, Policy())
+    assert [fold.read(found.store, name).base for name in ("a", "bb")] == [str(made.local("bases/tiny"))] * 2

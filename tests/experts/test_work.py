@@ -4,7 +4,7 @@ import pytest
 
 from medtrain.artifacts import locate
 from medtrain.config import parse
-from medtrain.experts.work import slots, work_of
+from medtrain.experts.work import reserved, slots, work_of
 from medtrain.runtime import RuntimeConfig
 from medtrain.storage import Store
 from medtrain.tokens.shards import Samples
@@ -39,3 +39,10 @@ def test_room_is_what_cores_and_devices_allow(
     resources: dict[str, float], runtime: dict[str, float], gpu: bool, room: int
 ) -> None:
     assert slots(resources, RuntimeConfig.model_validate(runtime), gpu=gpu) == room
+
+
+def test_a_device_reserves_what_is_counted_for_it() -> None:
+    runtime = RuntimeConfig(cpus_per_worker=2, gpus_per_worker=0.25)
+    assert reserved(runtime, gpu=True) == {"num_cpus": 2, "num_gpus": 0.25}
+    assert reserved(runtime, gpu=False) == {"num_cpus": 2}
+    assert slots({"CPU": 64, "GPU": 1}, runtime, gpu=True) == 4

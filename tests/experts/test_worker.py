@@ -5,6 +5,7 @@ import random
 
 import pytest
 
+from medtrain.experts import worker
 from medtrain.experts.worker import Queue
 
 
@@ -48,6 +49,15 @@ def test_full_and_lost_devices_hold_up_no_other() -> None:
     assert alone.take(0) == {"run": "a"} and alone.take(0) is None
     alone.give_back(1)
     assert alone.take(0) == {"run": "b"}
+
+
+def test_a_device_that_does_not_begin_is_waited_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    queue = queue_of({"a": 9, "b": 8, "c": 7}, 2, 3)
+    assert queue.take(0) == {"run": "a"} and queue.take(0) is None
+    now = worker.time.monotonic()
+    monkeypatch.setattr(worker.time, "monotonic", lambda: now + 2 * worker.PATIENCE_S)
+    assert queue.take(0) == {"run": "b"}
+    assert queue.take(1) == {"run": "c"} and queue.take(0) is None
 
 
 @pytest.mark.parametrize("lanes", [1, 3])

@@ -182,6 +182,17 @@ def test_killed_at_a_saved_state_it_goes_on_to_the_same_weights(
     assert asked == (["gradients"] * left if kind == "gradient" else ["losses"] * (left + 1)) + ["losses"] * 2
 
 
+def test_experts_of_several_bases_are_refused_before_anything_is_evaluated(shelf: Any) -> None:
+    library = locate(shelf.root, "library", "uneven").store
+    for path in library.files():
+        content = library.read(path)
+        if path == "two/adapter_config.json":
+            content = content.replace(b"bases/tiny", b"bases/lean")
+        shelf.root.write(f"library/mixed/{path}", content)
+    with pytest.raises(ConfigError, match="expert 2: it was trained on 'artifact:bases/lean' and expert 1 on"):
+        fit.run(shelf.root, shelf.config("mixed", library="mixed"), Policy(), lambda config, part: None)
+
+
 def test_a_whole_fit_is_read_back_and_another_is_refused(shelf: Any, capsys: pytest.CaptureFixture[str]) -> None:
     made = shelf.fit("kept", **FITS["average"])
 

@@ -14,13 +14,17 @@ from typing import Any
 
 import pytest
 import ray
+import torch
+from ray.exceptions import OutOfMemoryError
 
 from medtrain.artifacts import Policy
 from medtrain.config import parse
 from medtrain.errors import ConfigError, TrainingError
 from medtrain.router import fit, launch
+from medtrain.router.gate import Array
 from medtrain.router.launch import Pool
 from medtrain.router.plan import RoutingPlan
+from medtrain.router.worker import Device
 from medtrain.runtime import RuntimeConfig
 
 JOB = Path(__file__).resolve().parents[2] / "jobs" / "fit_router.py"
@@ -136,6 +140,51 @@ def test_what_nobody_waits_for_any_more_answers_no_later_question(
     with pytest.raises(ConfigError, match="^number=-1: is negative$"):
         pool.ask("say", [(1, 0.5), (-1, 0.0), (2, 0.5)])
     assert pool.ask("say", [(number, 0.3) for number in range(10, 15)]) == list(range(10, 15))
+
+
+def test_a_device_that_the_memory_monitor_killed_is_replaced(
+    pools: Callable[..., Pool], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain, killed = launch._answer, list[int]()
+
+    def answer(reference: Any) -> Any:
+        """The first number is lost with its device."""
+        found = plain(reference)
+        if found is not None and not killed:
+            killed.append(found)
+            raise OutOfMemoryError("the node ran low on memory")
+        return found
+
+    monkeypatch.setattr(launch, "Device", Slow)
+    monkeypatch.setattr(launch, "_answer", answer)
+    assert pools(max_failures=1).ask("say", [(number, 0.0) for number in (1, 2, 3)]) == [1, 2, 3]
+    assert killed and "a device was lost (1 so far): the node ran low" in capsys.readouterr().out
+
+
+class Scarce(Device):
+    """A device with too little memory for some fits, and with a bug in others."""
+
+    def losses(self, task: dict[str, Any], weights: Array) -> list[float]:
+        name = task["fit"]["name"]
+        if name.endswith("large"):
+            raise torch.OutOfMemoryError("Tried to allocate 9 GiB.")
+        if name.endswith("odd"):
+            raise ValueError("a bug")
+        return super().losses(task, weights)
+
+
+def test_full_memory_and_what_nobody_expected_end_one_fit_alone(
+    shelf: Any, ray_cluster: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "Device", Scarce)
+    variants = {name: {"method": {"kind": "average"}} for name in ("large", "odd", "mean")}
+    content = {"name": "scarce", "library": "uneven", "fit": SMALL, "tasks": {"x": {"tokens": "task"}}}
+    with pytest.raises(TrainingError) as failed:
+        launch.run(shelf.root, parse(RoutingPlan, {**content, "variants": variants}), cluster(), Policy())
+    lines = str(failed.value)
+    assert "2 of 3 fits failed" in lines and "ValueError: a bug" in lines
+    assert "scarce-x-large: out of memory: lower passes.candidates_per_pass" in lines
+    assert shelf.root.exists("router/scarce-x-mean/manifest.json")
 
 
 def arguments(shelf: Any, plan: RoutingPlan, folder: Path) -> list[str]:

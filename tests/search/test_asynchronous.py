@@ -123,6 +123,7 @@ def test_a_converged_search_begins_again_and_values_of_the_run_before_count_as_t
         points.append(search.next())
         seen += 1
     sigma, mean = search.sigma, search.mean
+    assert sphere(mean) < 1e-6, "the run before has found more than this one knows"
     assert not search.record(held.id, -1.0)
     assert search.best is not None and search.best.value == -1.0 and (search.sigma, search.mean) == (sigma, mean)
     race(search)

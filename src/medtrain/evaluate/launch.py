@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayTaskError
 
 from medtrain import runtime
 from medtrain.errors import GenerationError, MedtrainError
@@ -155,7 +155,7 @@ def _outcome(reference: Any) -> Any:
     """What a worker returned, None if it died; a user's error comes out as it was raised."""
     try:
         return ray.get(reference)
-    except RayActorError:
+    except runtime.lost():
         return None
     except RayTaskError as error:
         if isinstance(error.cause, MedtrainError):

@@ -14,8 +14,14 @@ from medtrain.storage import Store
 
 WEIGHTS, SETTINGS = "adapter_model.safetensors", "adapter_config.json"
 TENSOR = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<part>[ABE])(\.weight)?")
-VARIANTS = ("use_dora", "alora_invocation_tokens", "arrow_config", "layer_replication", "use_bdlora", "use_qalora")
+VARIANTS = (
+    *("use_dora", "alora_invocation_tokens", "arrow_config", "layer_replication", "use_bdlora", "use_qalora"),
+    *("target_parameters", "kasa_config"),
+)
 """Settings under which tensors of LoRA's names mean something else than a sum of products."""
+BEGINNINGS = ("gaussian", "eva", "orthogonal", "mica")
+"""Values of `init_lora_weights` that leave the base as it is; PEFT's others (pissa, olora, corda, loftq, lora_ga)
+take from its weights what they begin with."""
 
 Parts = dict[str, dict[str, torch.Tensor]]
 """Module -> A, B and, of AdaLoRA, E."""
@@ -62,6 +68,12 @@ def read_parts(store: Store, folder: str) -> tuple[dict[str, Any], Parts]:
             raise ConfigError(
                 f"adapter {folder}: {setting}={config[setting]!r} is no sum of products; merge it into its base instead"
             )
+    beginning = config.get("init_lora_weights")
+    if isinstance(beginning, str) and beginning.lower() not in BEGINNINGS:
+        raise ConfigError(
+            f"adapter {folder}: init_lora_weights={beginning!r} began by changing the base; save it with PEFT's "
+            "path_initial_model_for_weight_conversion, which gives an adapter of the base as it was"
+        )
     parts: Parts = {}
     for name, tensor in load(store.read(f"{folder}/{WEIGHTS}")).items():
         found = TENSOR.fullmatch(name)

@@ -82,13 +82,11 @@ def fuse(store: Store, experts: Sequence[str], weights: Weights, merge: dict[str
     return report
 
 
-def combine(experts: Sequence[Adapter], weights: Weights, merge: dict[str, Any]) -> tuple[Adapter, Report]:
-    """Fuse adapters in memory, module by module in float64, rounded once to float32.
-
-    A module is adapted if any expert adapts it; one that does not adds nothing there.
+def check_one_base(experts: Sequence[Adapter]) -> None:
+    """See that adapters fit one base.
 
     Raises:
-        ConfigError: experts, weights and merge do not go together.
+        ConfigError: they do not.
     """
     first = experts[0]
     for number, adapter in enumerate(experts, 1):
@@ -97,6 +95,18 @@ def combine(experts: Sequence[Adapter], weights: Weights, merge: dict[str, Any])
                 f"expert {number}: it was trained on {adapter.base!r} and expert 1 on {first.base!r}; "
                 "an update fits its own base alone, so fuse experts of one base"
             )
+
+
+def combine(experts: Sequence[Adapter], weights: Weights, merge: dict[str, Any]) -> tuple[Adapter, Report]:
+    """Fuse adapters in memory, module by module in float64, rounded once to float32.
+
+    A module is adapted if any expert adapts it; one that does not adds nothing there.
+
+    Raises:
+        ConfigError: experts, weights and merge do not go together.
+    """
+    check_one_base(experts)
+    first = experts[0]
     fused, exact = dict[str, Factors](), dict[str, tuple[float, float]]()
     for module in sorted({name for adapter in experts for name in adapter.modules}):
         parts = _taking_part(experts, weights, module)

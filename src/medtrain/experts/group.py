@@ -14,7 +14,7 @@ from medtrain.errors import MedtrainError
 from medtrain.storage import Store
 from medtrain.tracking import Progress as Bar
 from medtrain.tracking import Tracker
-from medtrain.train import adapters, attempts, checkpoint, ending, inputs
+from medtrain.train import adapters, attempts, checkpoint, ending, exhausted, inputs
 from medtrain.train.adapters import Rule
 from medtrain.train.checkpoint import Checkpoint, Progress
 from medtrain.train.lanes.engine import LaneEngine
@@ -26,6 +26,9 @@ from medtrain.train.order import MicroBatch
 from medtrain.train.payload import Payload
 from medtrain.train.saver import Saver
 from medtrain.train.state import State
+
+ENDING = (Leaving, torch.AcceleratorError)
+"""What ends the process with all its runs: the word to leave, and a GPU that it can no longer use."""
 
 
 @dataclass(frozen=True)
@@ -86,20 +89,26 @@ class Group:
         self._device, self._take, self._tell, self._at_once = device, take, tell, at_once
         self._engine: LaneEngine | None = None
         self._going: dict[str, Going] = {}
+        self._apart: dict[str, Payload] = {}
+        """Runs that go on one by one, because one of them broke a step that they shared."""
 
     def train(self) -> None:
         """Train until there is nothing left to take.
 
         Raises:
             Leaving: the process was told to leave; every run's state is saved.
+            AcceleratorError: the process can no longer use its GPU.
         """
         while True:
-            while len(self._going) < self._at_once and (job := self._take()) is not None:
+            while len(self._going) < (1 if self._apart else self._at_once) and (job := self._next()) is not None:
                 with self._said(job):
                     self._open(job)
             if not self._going:
                 return
             self._step()
+
+    def _next(self) -> Payload | None:
+        return next(iter(self._apart.values())) if self._apart else self._take()
 
     def _open(self, job: Payload) -> None:
         config, store = job.train, Store(job.root).sub(job.run)
@@ -153,7 +162,13 @@ class Group:
                 going.run.engine.lane.trained_tokens(going.wanted.micro_batches)
                 step = going.wanted
                 wanted[name] = LaneStep(step.micro_batches, step.learning_rate, step.done)
-        found = self._engine.step(wanted)
+        try:
+            found = self._engine.step(wanted)
+        except ENDING:
+            raise
+        except Exception as error:
+            self._broken(error)
+            return
         left = ""
         for name, metrics in found.items():
             going = self._going[name]
@@ -166,6 +181,24 @@ class Group:
         if left:
             raise Leaving(left)
 
+    def _broken(self, error: Exception) -> None:
+        """What becomes of a step that failed: a run alone ends; several go on one by one from their checkpoints."""
+        going = list(self._going.values())
+        if len(going) > 1:
+            print(f"{', '.join(self._going)}: a step of theirs failed ({error}); they go on one by one", flush=True)
+        for one in going:
+            with self._said(one.job):
+                if len(going) == 1:
+                    raise error
+                self._set_apart(one)
+
+    def _set_apart(self, going: Going) -> None:
+        self._forget(going.job)
+        self._apart[going.job.run] = going.job
+        assert going.run.saver is not None and going.run.tracker is not None
+        going.run.tracker.close()
+        going.run.saver.finish()
+
     def _go_on(self, job: Payload, run: Run[Seat], tokenizer: Any, going: Steps, told: dict[str, float] | None) -> None:
         """Tell a run the numbers of its step and take its next one, or end it."""
         try:
@@ -173,10 +206,14 @@ class Group:
         except StopIteration:
             lane = run.engine.lane
             ending.write(run, lane.model, lane.weights(), tokenizer)
-            self._forget(job)
-            self._tell(job, "")
+            self._end(job, "")
             return
         self._going[job.run] = Going(job, run, tokenizer, going, wanted)
+
+    def _end(self, job: Payload, error: str) -> None:
+        self._forget(job)
+        self._apart.pop(job.run, None)
+        self._tell(job, error)
 
     def _forget(self, job: Payload) -> None:
         self._going.pop(job.run, None)
@@ -188,10 +225,11 @@ class Group:
         """Whatever ends this run ends no other."""
         try:
             yield
-        except Leaving:
+        except ENDING:
             raise
+        except MedtrainError as error:
+            self._end(job, str(error))
         except Exception as error:
-            if not isinstance(error, MedtrainError):
-                traceback.print_exception(error)  # not for the user to mend
-            self._forget(job)
-            self._tell(job, f"{'' if isinstance(error, MedtrainError) else type(error).__name__ + ': '}{error}")
+            traceback.print_exception(error)  # not for the user to mend
+            out = exhausted.is_exhausted(error)
+            self._end(job, exhausted.advice(job.train, self._device) if out else f"{type(error).__name__}: {error}")

@@ -8,14 +8,15 @@ from typing import Any
 
 import ray
 from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from medtrain import artifacts, runtime
-from medtrain.artifacts import Artifact, Policy
+from medtrain.artifacts import Artifact, Build, Policy
 from medtrain.data import pipeline as data
 from medtrain.errors import ConfigError, MedtrainError, TrainingError
 from medtrain.experts import library
 from medtrain.experts.plan import Plan, artifact_name, data_config, run_config, tokens_config
-from medtrain.experts.work import Work, check_shared, longest_first, slots, work_of
+from medtrain.experts.work import Work, check_shared, longest_first, reserved, slots, work_of
 from medtrain.experts.worker import Device, Queue
 from medtrain.runtime import RuntimeConfig
 from medtrain.storage import Store
@@ -25,6 +26,7 @@ from medtrain.tokens.shards import Samples
 from medtrain.tracking import Progress
 from medtrain.train import adapters, launch
 from medtrain.train.command import EstimateConfig
+from medtrain.train.memory.launch import this_node
 from medtrain.train.payload import Payload
 
 KIND, LOOK_S = "expert", 1.0
@@ -94,7 +96,9 @@ def _prepared(root: Store, plan: Plan, policy: Policy, inputs: Inputs) -> tuple[
         try:
             data.build(root, data_config(plan, name), policy)
             settings = tokens_config(plan, name)
-            made = tokens.build(root, settings, inputs.reference(root, settings), policy)
+            base = inputs.reference(root, settings)
+            made = tokens.build(root, settings, base, policy)
+            _check_base(plan, made, base)
             works.append(work_of(made, run_config(plan, name), name))
         except MedtrainError as error:
             failed[name] = error
@@ -103,6 +107,15 @@ def _prepared(root: Store, plan: Plan, policy: Policy, inputs: Inputs) -> tuple[
     for item in works:
         adapters.check_length(item.config.adapter, item.steps)
     return works, failed
+
+
+def _check_base(plan: Plan, made: Artifact, base: str) -> None:
+    """Tokens do not change with the base where its tokenizer stays, but experts do."""
+    if made.facts["base"] != base:
+        raise ConfigError(
+            f"plan.base={base}: tokens/{made.name} and what was trained on them are over {made.facts['base']}; give "
+            f"the plan another name than {plan.name}, or name that base"
+        )
 
 
 def runs_together(root: Store, item: Work, asked: EstimateConfig) -> int:
@@ -145,20 +158,28 @@ def _train_together(
     root: Store, works: list[Work], cluster: RuntimeConfig, policy: Policy, failed: dict[str, BaseException], lanes: int
 ) -> None:
     """On each device several over one base, longest first; a lost device's runs go on elsewhere."""
-    prepared = {item.expert: launch.prepare(root, KIND, item.config, cluster, policy) for item in longest_first(works)}
-    builds = {f"{KIND}/{p[1].train.name}": (name, *p) for name, p in prepared.items() if not isinstance(p, Artifact)}
-    check_shared([payload for _, _, payload in builds.values()])
+    builds: dict[str, tuple[str, Build, Payload]] = {}
+    for item in longest_first(works):
+        try:
+            prepared = launch.prepare(root, KIND, item.config, cluster, policy)
+        except MedtrainError as error:
+            failed[item.expert] = error
+            print(f"{item.expert} is left out: {error}", flush=True)
+            continue
+        if not isinstance(prepared, Artifact):
+            builds[prepared[1].run] = (item.expert, *prepared)
+    jobs = [payload for _, _, payload in builds.values()]
+    check_shared(jobs)
     sizes = {item.expert: item.tokens for item in works}
-    bar = Progress("experts", sum(sizes[name] for name, _, _ in builds.values()), unit="token", every_s=0)
     tokens = [sizes[name] for name, _, _ in builds.values()]
-    devices = Devices(cluster, [payload for _, _, payload in builds.values()], tokens, lanes)
-    for run, error in devices.ended():
+    bar = Progress("experts", sum(tokens), unit="token", every_s=0)
+    for run, why in Devices(cluster, jobs, tokens, lanes).ended():
         name, build, payload = builds[run]
-        if error:
-            failed[name] = TrainingError(error)
+        if why:
+            failed[name] = TrainingError(why)
         else:
             launch.finish(build, payload)
-        bar.advance(sizes[name], f"{name} {'failed' if error else 'is whole'}")
+        bar.advance(sizes[name], f"{name} {'failed' if why else 'is whole'}")
 
 
 class Devices:
@@ -172,30 +193,47 @@ class Devices:
     """
 
     def __init__(self, cluster: RuntimeConfig, jobs: list[Payload], tokens: list[int], lanes: int):
-        self._cluster, self._lanes, self._failures = cluster, lanes, 0
+        self._cluster, self._lanes, self._left = cluster, lanes, len(jobs)
+        self._failures, self._why = 0, ""
         self._gpu = runtime.wants_gpu(cluster)
         count = min(slots(ray.cluster_resources(), cluster, gpu=self._gpu), len(jobs))
         contents = [job.model_dump(mode="json") for job in jobs]
-        self._queue = ray.remote(num_cpus=0)(Queue).remote(contents, tokens, count, lanes)
+        here = NodeAffinitySchedulingStrategy(this_node(), soft=False)  # a lost node must not take the queue with it
+        queue = ray.remote(num_cpus=0)(Queue).options(scheduling_strategy=here)
+        self._queue = queue.remote(contents, tokens, count, lanes)
         self._running: dict[Any, tuple[int, Any]] = {}
         for number in range(count):
             self._start(number)
         print(f"{len(jobs)} experts, {len(self._running)} device(s), {lanes} at a time on each", flush=True)
 
     def _start(self, number: int) -> None:
-        resources = {"num_cpus": self._cluster.cpus_per_worker, **({"num_gpus": 1} if self._gpu else {})}
-        actor = ray.remote(Device).options(**resources).remote(number, self._cluster.cpus_per_worker, self._gpu)
+        wanted = reserved(self._cluster, gpu=self._gpu)
+        actor = ray.remote(Device).options(**wanted).remote(number, self._cluster.cpus_per_worker, self._gpu)
         self._running[actor.train.remote(self._queue, self._lanes)] = (number, actor)
 
     def ended(self) -> Iterator[tuple[str, str]]:
-        """Runs with what went wrong, or nothing, as they end; all of them, once."""
-        while self._running:
-            done, _ = ray.wait(list(self._running), timeout=LOOK_S)
-            for ref in done:
-                number, actor = self._running.pop(ref)
-                self._look_after(number, actor, ref)
-            yield from ray.get(self._queue.ended.remote())
-        yield from ray.get(self._queue.ended.remote())
+        """Runs with what went wrong, or nothing, as they end; all of them, once.
+
+        A device that the cluster has no room for is never waited for, as long as others train.
+        """
+        try:
+            while self._running and self._left:
+                done, _ = ray.wait(list(self._running), timeout=LOOK_S)
+                for ref in done:
+                    number, actor = self._running.pop(ref)
+                    self._look_after(number, actor, ref)
+                yield from self._told()
+            if self._left:
+                ray.get(self._queue.give_up.remote(self._why))
+                yield from self._told()
+        finally:
+            for _, actor in self._running.values():
+                ray.kill(actor)
+
+    def _told(self) -> list[tuple[str, str]]:
+        ended: list[tuple[str, str]] = ray.get(self._queue.ended.remote())
+        self._left -= len(ended)
+        return ended
 
     def _look_after(self, number: int, actor: Any, ref: Any) -> None:
         """What becomes of a device that has stopped: nothing left to do, or lost and replaced."""
@@ -205,9 +243,11 @@ class Devices:
             lost = ray.get(self._queue.give_back.remote(number))
             self._failures += 1
             limit = self._cluster.max_failures
-            print(f"device {number} was lost with {lost} run(s): {str(error).splitlines()[0]}", flush=True)
+            self._why = (
+                f"runtime.max_failures={limit}: devices were lost {self._failures} times; run again, every run goes "
+                f"on from its last checkpoint. The last loss: {error}"
+            )
+            print(f"device {number} was lost with {lost} run(s): {error}", flush=True)
             if limit < 0 or self._failures <= limit:
                 self._start(number)
-            elif not self._running:
-                ray.get(self._queue.give_up.remote(f"devices were lost {self._failures} times"))
         ray.kill(actor)

@@ -46,6 +46,11 @@ def slots(resources: Mapping[str, float], cluster: RuntimeConfig, *, gpu: bool) 
     return max(1, int(min(by_cpu, by_gpu) + 1e-9))
 
 
+def reserved(cluster: RuntimeConfig, *, gpu: bool) -> dict[str, float]:
+    """What a device whose runs share a base reserves, as the options of its actor; `slots` counts the same."""
+    return {"num_cpus": cluster.cpus_per_worker, **({"num_gpus": cluster.gpus_per_worker} if gpu else {})}
+
+
 def check_shared(jobs: list[Payload]) -> None:
     """See that runs can share a base.
 

@@ -1,5 +1,7 @@
 """One device on which experts share a base, as a Ray actor, and the queue that devices take their runs from."""
 
+import math
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,6 +10,9 @@ import torch
 from medtrain import runtime
 from medtrain.train.notice import listen
 from medtrain.train.payload import Payload
+
+PATIENCE_S = 60.0
+"""How long a device that has not begun holds back the others' further runs: there may be no room for it."""
 
 
 class Queue:
@@ -27,11 +32,15 @@ class Queue:
         self._waiting = list(jobs)
         self._tokens = {job["run"]: count for job, count in zip(jobs, tokens, strict=True)}
         self._lanes = lanes
-        self._taken: dict[int, dict[str, dict[str, Any]]] = {number: {} for number in range(devices)}
+        self._taken: dict[int, dict[str, dict[str, Any]]] = {}
+        self._coming, self._until = set(range(devices)), math.inf
+        """Devices that have not begun, and until when they are waited for."""
         self._ended: list[tuple[str, str]] = []
 
     def take(self, device: int) -> dict[str, Any] | None:
         """The next run, for a device with room for it; None where there is none for it now."""
+        self._coming.discard(device)
+        self._until = min(self._until, time.monotonic() + PATIENCE_S)
         held = self._taken.setdefault(device, {})
         if not self._waiting or (held and self._load(held) > min(map(self._load, self._with_room()))):
             return None
@@ -40,7 +49,8 @@ class Queue:
         return job
 
     def _with_room(self) -> list[dict[str, dict[str, Any]]]:
-        return [held for held in self._taken.values() if len(held) < self._lanes]
+        coming = self._coming if time.monotonic() < self._until else ()
+        return [*(held for held in self._taken.values() if len(held) < self._lanes), *({} for _ in coming)]
 
     def _load(self, held: Mapping[str, Any]) -> int:
         return sum(self._tokens[run] for run in held)
@@ -52,6 +62,7 @@ class Queue:
 
     def give_back(self, device: int) -> int:
         """A device is gone: its runs are the next ones to be taken; how many they are."""
+        self._coming.discard(device)
         lost = list(self._taken.pop(device, {}).values())
         self._waiting[:0] = lost
         return len(lost)

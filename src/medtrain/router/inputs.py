@@ -12,6 +12,7 @@ from medtrain.artifacts import Artifact
 from medtrain.errors import ConfigError
 from medtrain.experts.fold import read as read_adapter
 from medtrain.experts.folder import Adapter
+from medtrain.experts.fuse import check_one_base
 from medtrain.router import methods
 from medtrain.router.mixture import Mixture
 from medtrain.router.settings import FitConfig
@@ -46,8 +47,14 @@ class Inputs:
 
     @cached_property
     def adapters(self) -> list[Adapter]:
-        """The experts, read when they are first asked for."""
-        return [read_adapter(self.library.store, name) for name in self.facts]
+        """The experts, read when they are first asked for.
+
+        Raises:
+            ConfigError: they are of several bases.
+        """
+        found = [read_adapter(self.library.store, name) for name in self.facts]
+        check_one_base(found)
+        return found
 
 
 def read(root: Store, config: FitConfig) -> Inputs:

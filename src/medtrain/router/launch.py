@@ -4,13 +4,14 @@ The only file of the room that knows Ray. What a device is asked is a function o
 many devices there are, so that values are the same to the last bit on one and on many.
 """
 
+import traceback
 from collections import deque
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayTaskError
 
 from medtrain import runtime
 from medtrain.artifacts import Artifact, Policy
@@ -25,6 +26,7 @@ from medtrain.router.worker import Device, Task
 from medtrain.runtime import RuntimeConfig
 from medtrain.storage import Store
 from medtrain.tracking import Progress
+from medtrain.train import exhausted
 
 
 def run(root: Store, planned: RoutingPlan, cluster: RuntimeConfig, policy: Policy) -> list[Artifact]:
@@ -34,15 +36,17 @@ def run(root: Store, planned: RoutingPlan, cluster: RuntimeConfig, policy: Polic
         TrainingError: fits failed; the message names them, the others are whole.
     """
     made: list[Artifact] = []
-    failed: dict[str, MedtrainError] = {}
+    failed: dict[str, Exception] = {}
     pool, fits = Pool(cluster), plan.fits(planned)
     bar = Progress("fits", len(fits), unit="fit", every_s=0)
     try:
         for config in fits.values():
             try:
                 made.append(fit.run(root, config, policy, partial(spread, pool, root)))
-            except MedtrainError as error:
+            except Exception as error:
                 failed[config.name] = error
+                if not isinstance(error, MedtrainError):
+                    traceback.print_exception(error)  # not for the user to mend
                 print(f"router/{config.name} failed: {error}", flush=True)
             bar.advance(note=f"{config.name} {'failed' if config.name in failed else 'is whole'}")
     finally:
@@ -111,7 +115,7 @@ class Pool:
                 device, asked = self._busy.pop(done)
                 try:
                     answer = _answer(done)
-                except RayActorError as error:
+                except runtime.lost() as error:
                     if asked is not None:
                         waiting.appendleft(asked)
                     self._replace(device, error)
@@ -137,7 +141,7 @@ class Pool:
         device = ray.remote(num_cpus=cores, num_gpus=share)(Device).remote(cores, gpu)
         self._busy[device.ready.remote()] = device, None
 
-    def _replace(self, device: Any, error: RayActorError) -> None:
+    def _replace(self, device: Any, error: Exception) -> None:
         self._losses += 1
         ray.kill(device)
         print(f"a device was lost ({self._losses} so far): {str(error).splitlines()[0]}", flush=True)
@@ -155,4 +159,9 @@ def _answer(reference: Any) -> Any:
     try:
         return ray.get(reference)
     except RayTaskError as error:
+        if exhausted.is_exhausted(error.cause):
+            return TrainingError(
+                "out of memory: lower passes.candidates_per_pass or passes.micro_tokens (not below the longest row). "
+                f"The device said: {error.cause}"
+            )
         return error.cause if isinstance(error.cause, MedtrainError) else error

@@ -38,6 +38,9 @@ class Asynchronous:
         self.best: Best | None = None
         self.restarted = 0
         """How many runs began after the first."""
+        self._means: list[tuple[float, ...]] = []
+        """Where each run ended that another has followed."""
+        self._best_run = 0
         self._made = 0
         self._out: dict[int, tuple[int, Drawn]] = {}
         self._failures = 0
@@ -45,8 +48,8 @@ class Asynchronous:
 
     @property
     def mean(self) -> tuple[float, ...]:
-        """The centre of the search: what to recommend where values are noisy."""
-        return mirrored(self._distribution.mean)
+        """The centre of the run that found `best`, now or at its end: what to recommend where values are noisy."""
+        return [*self._means, mirrored(self._distribution.mean)][self._best_run]
 
     @property
     def shape(self) -> tuple[Array, Array]:
@@ -80,7 +83,7 @@ class Asynchronous:
         """
         self._distribution.population = max(self._run.population, round(PER_SLOT * len(self._out)))
         run, drawn = self._out.pop(id)
-        self._keep(drawn.x, value)
+        self._keep(drawn.x, value, run)
         self._failures = 0 if _is_value(value) else self._failures + 1
         if self._failures >= 2 * self.config.first_population:
             raise TrainingError(
@@ -90,16 +93,16 @@ class Asynchronous:
 
     def add(self, x: Sequence[float], value: float | None) -> bool:
         """The value of a point that was not drawn here."""
-        self._keep(tuple(x), value)
+        self._keep(tuple(x), value, self.restarted)
         return self._learn(self._distribution.placed(x), value)
 
-    def _keep(self, x: tuple[float, ...], value: float | None) -> None:
+    def _keep(self, x: tuple[float, ...], value: float | None, run: int) -> None:
         """Remember the best, and finish at the target."""
         if not _is_value(value):
             return
         sign, target = self._sign, self.config.target
         if self.best is None or sign * value < sign * self.best.value:
-            self.best = Best(float(value), x)
+            self.best, self._best_run = Best(float(value), x), run
         if target is not None and sign * value <= sign * target:
             self.finished = "target"
 
@@ -120,6 +123,7 @@ class Asynchronous:
                 self.finished = self.finished or stopped or "restarts"
             else:
                 self.restarted += 1
+                self._means.append(mirrored(self._distribution.mean))
                 best = self.config.restart_from == "best" and self.best
                 self._begin(best.x if best else self.config.start, run)
         return True
