@@ -47,7 +47,7 @@ class Verdict:
         return (
             f"the winner {words[self.found]} the default: {self.winner:.4f} against {self.default:.4f} nats per token, "
             f"difference {self.difference:+.4f} [{self.low:+.4f}, {self.high:+.4f}] (95 %, paired bootstrap of "
-            f"{self.documents} documents, {self.rows} rows, {self.tasks} tasks that no trial has seen)"
+            f"{self.documents} documents, {self.rows} rows of {self.tasks} tasks; no trial has seen them)"
         )
 
     @property
