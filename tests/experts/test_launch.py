@@ -187,7 +187,7 @@ def ended(root: Store, *names: str, **runtime: Any) -> dict[str, str]:
     return dict(launch.Devices(cluster, payloads(root, *names), [1] * len(names), 1).ended())
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_device_that_there_is_no_room_for_is_not_waited_for(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launch, "Device", Quick)
@@ -199,7 +199,7 @@ def test_a_device_that_there_is_no_room_for_is_not_waited_for(store: Store, monk
         ray.kill(somebody_else)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 @pytest.mark.usefixtures("ray_cluster")
 def test_runs_that_no_device_is_left_for_fail_with_what_the_last_one_died_of(
     store: Store, monkeypatch: pytest.MonkeyPatch
