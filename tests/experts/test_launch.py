@@ -163,6 +163,15 @@ class Quick:
             ray.get(queue.tell.remote(self._number, job["run"], ""))
 
 
+class Late(Quick):
+    """Of two devices the second, once there is room for it, takes for ever to see that nothing is left to do."""
+
+    def train(self, queue: Any, at_once: int) -> None:
+        if self._number == 1:
+            time.sleep(3600)
+        super().train(queue, at_once)
+
+
 class Dying(Quick):
     """Of two devices the first dies with a run, and the other one ends with nothing to do."""
 
@@ -190,7 +199,7 @@ def ended(root: Store, *names: str, **runtime: Any) -> dict[str, str]:
 @pytest.mark.timeout(300)
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_device_that_there_is_no_room_for_is_not_waited_for(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launch, "Device", Quick)
+    monkeypatch.setattr(launch, "Device", Late)
     somebody_else = ray.remote(num_cpus=3)(Quick).remote(0, 3, False)
     try:
         ray.get(somebody_else.__ray_ready__.remote())
