@@ -132,7 +132,7 @@ def test_a_gpu_that_can_no_longer_be_used_ends_the_process_and_no_run(
 
     monkeypatch.setattr(LaneEngine, "step", broken)
     with pytest.raises(torch.AcceleratorError):
-        trained([job(made, "u1")], 1)
+        trained([job(made, "u1"), job(made, "u2")], 2)
 
 
 def test_runs_that_cannot_share_a_base_are_refused(made: Store) -> None:

@@ -163,6 +163,15 @@ class Quick:
             ray.get(queue.tell.remote(self._number, job["run"], ""))
 
 
+class Late(Quick):
+    """Of two devices the second, once there is room for it, takes for ever to see that nothing is left to do."""
+
+    def train(self, queue: Any, at_once: int) -> None:
+        if self._number == 1:
+            time.sleep(3600)
+        super().train(queue, at_once)
+
+
 class Dying(Quick):
     """Of two devices the first dies with a run, and the other one ends with nothing to do."""
 
@@ -187,10 +196,10 @@ def ended(root: Store, *names: str, **runtime: Any) -> dict[str, str]:
     return dict(launch.Devices(cluster, payloads(root, *names), [1] * len(names), 1).ended())
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_device_that_there_is_no_room_for_is_not_waited_for(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launch, "Device", Quick)
+    monkeypatch.setattr(launch, "Device", Late)
     somebody_else = ray.remote(num_cpus=3)(Quick).remote(0, 3, False)
     try:
         ray.get(somebody_else.__ray_ready__.remote())
@@ -199,7 +208,7 @@ def test_a_device_that_there_is_no_room_for_is_not_waited_for(store: Store, monk
         ray.kill(somebody_else)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 @pytest.mark.usefixtures("ray_cluster")
 def test_runs_that_no_device_is_left_for_fail_with_what_the_last_one_died_of(
     store: Store, monkeypatch: pytest.MonkeyPatch

@@ -164,8 +164,6 @@ class Group:
                 wanted[name] = LaneStep(step.micro_batches, step.learning_rate, step.done)
         try:
             found = self._engine.step(wanted)
-        except ENDING:
-            raise
         except Exception as error:
             self._broken(error)
             return
