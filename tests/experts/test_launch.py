@@ -196,6 +196,7 @@ def ended(root: Store, *names: str, **runtime: Any) -> dict[str, str]:
     return dict(launch.Devices(cluster, payloads(root, *names), [1] * len(names), 1).ended())
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_device_that_there_is_no_room_for_is_not_waited_for(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,6 +209,7 @@ def test_a_device_that_there_is_no_room_for_is_not_waited_for(store: Store, monk
         ray.kill(somebody_else)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 @pytest.mark.usefixtures("ray_cluster")
 def test_runs_that_no_device_is_left_for_fail_with_what_the_last_one_died_of(
@@ -232,6 +234,7 @@ def test_the_queue_lies_on_the_drivers_node(store: Store, monkeypatch: pytest.Mo
     assert ended(store) == {} and asked == [(ray.get_runtime_context().get_node_id(), False)]
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("ray_cluster")
 def test_an_expert_that_was_made_from_something_else_stops_no_other(
     made: Store, raw: Path, monkeypatch: pytest.MonkeyPatch

@@ -130,6 +130,7 @@ class Slow:
         return number
 
 
+@pytest.mark.long
 def test_what_nobody_waits_for_any_more_answers_no_later_question(
     pools: Callable[..., Pool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -142,6 +143,7 @@ def test_what_nobody_waits_for_any_more_answers_no_later_question(
     assert pool.ask("say", [(number, 0.3) for number in range(10, 15)]) == list(range(10, 15))
 
 
+@pytest.mark.long
 def test_a_device_that_the_memory_monitor_killed_is_replaced(
     pools: Callable[..., Pool], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -253,7 +253,7 @@ def _runs(workers: int, part: str) -> dict[str, dict[str, Any]]:
     if (workers, part) == (1, "rest"):
         add("fp32-adalora-0", 0)
     if (workers, part) == (2, "some"):
-        runs["fp32-3"]["chunk_tokens"] = 8  # ranks train more tokens than that, and not equally many
+        runs["fp32-3"]["chunk_tokens"] = 16  # ranks train more tokens than that, and not equally many
     if (workers, part) == (2, "rest"):
         add("nf4-3-bfloat16", 3, engine={"gradient_checkpointing": "selective"}, storage="bfloat16")
     if workers == 3:
