@@ -32,7 +32,7 @@ from medtrain.train.loss import LossModule
 from medtrain.train.model import ModelConfig, load_base
 from medtrain.train.optimizer import OptimizerConfig, learning_rate
 from medtrain.train.order import BatchConfig, MicroBatch, Plan
-from medtrain.train.state import set_weights, trainable
+from medtrain.train.state import partition, set_weights, trainable
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
@@ -303,6 +303,15 @@ def test_every_zero_stage_is_the_plain_loop_and_planted_bugs_are_seen(
     for resumed in sorted((tmp_path / "out").glob("*-resumed.safetensors")):
         plain, again = load_file(str(resumed).replace("-resumed", "")), load_file(resumed)
         assert all(torch.equal(plain[name], again[name]) for name in plain), f"{resumed.stem}: a resume is not exact"
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 5])
+def test_zero_3_shares_a_tensor_out_with_zeros_behind_it(ranks: int) -> None:
+    value = torch.arange(1.0, 13.0).reshape(3, 4)
+    size = -(-value.numel() // ranks)
+    parts = [partition(value, rank, size) for rank in range(ranks)]
+    assert all(part.shape == (size,) for part in parts)
+    assert torch.cat(parts).tolist() == [*range(1, 13), *[0] * (ranks * size - 12)]
 
 
 def _overlap(wanted: Weights, found: Weights) -> float:

@@ -169,10 +169,9 @@ class Engine:
             trained[name].data.copy_(value)
             safe_set_full_fp32_param(trained[name], value)  # does nothing at stage 0, which has no masters
 
-    def _plain_gradient_norm(self) -> float:
+    def _plain_gradient_norm(self) -> torch.Tensor:
         """The norm at stage 0, where DeepSpeed clips without keeping it; gradients are reduced at the boundary."""
-        gradients = [p.grad for p in self._trained().values() if p.grad is not None]
-        return float(torch.nn.utils.get_total_norm(gradients))
+        return torch.nn.utils.get_total_norm([p.grad for p in self._trained().values() if p.grad is not None])
 
     def losses(self, micro_batches: Sequence[order.MicroBatch]) -> list[tuple[float, int]]:
         """The (summed loss, trained tokens) of each micro-batch without training; the same list on every rank.

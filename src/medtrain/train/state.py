@@ -63,7 +63,7 @@ def set_weights(module: torch.nn.Module, state: State) -> None:
 
 def set_moments(engine: Any, state: State, steps: int) -> None:
     """Give a fresh engine the moments of a state, as if its optimizer had made `steps` steps."""
-    from deepspeed.utils import safe_set_full_optimizer_state
+    from deepspeed.utils import safe_set_full_optimizer_state, safe_set_local_optimizer_state
 
     stage = engine.zero_optimization_stage()
     if stage == 0:
@@ -79,7 +79,18 @@ def set_moments(engine: Any, state: State, steps: int) -> None:
         _link_moments(engine.optimizer)
     for name, parameter in trainable(engine.module).items():
         for moment in MOMENTS:
-            safe_set_full_optimizer_state(parameter, state[f"{moment}/{name}"].to(parameter.device), moment)
+            value = state[f"{moment}/{name}"].to(parameter.device)
+            if stage == 3:  # DeepSpeed's setter of whole tensors fails where the ranks do not divide them evenly
+                rank = torch.distributed.get_rank(parameter.ds_process_group)
+                safe_set_local_optimizer_state(parameter, partition(value, rank, parameter.ds_tensor.numel()), moment)
+            else:
+                safe_set_full_optimizer_state(parameter, value, moment)
+
+
+def partition(value: torch.Tensor, rank: int, size: int) -> torch.Tensor:
+    """A rank's elements (size,) of a tensor that ZeRO-3 shares out; zeros follow where the tensor has ended."""
+    mine = value.flatten()[rank * size : (rank + 1) * size]
+    return torch.nn.functional.pad(mine, (0, size - len(mine)))
 
 
 def set_optimizer(
