@@ -80,11 +80,23 @@ def test_deepspeed_is_imported_without_mlflow_which_stays_importable() -> None:
 
 
 def test_deterministic_kernels_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("CUBLAS_WORKSPACE_CONFIG", "FLASH_ATTENTION_DETERMINISTIC"):
-        monkeypatch.setenv(name, "")
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    cuda = torch.backends.cuda
     try:
         runtime.be_deterministic()
-        assert torch.are_deterministic_algorithms_enabled()
-        assert (os.environ["CUBLAS_WORKSPACE_CONFIG"], os.environ["FLASH_ATTENTION_DETERMINISTIC"]) == (":4096:8", "1")
+        assert torch.are_deterministic_algorithms_enabled() and os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+        assert not cuda.mem_efficient_sdp_enabled() and not cuda.cudnn_sdp_enabled()
     finally:
         torch.use_deterministic_algorithms(False)
+        cuda.enable_mem_efficient_sdp(True)
+        cuda.enable_cudnn_sdp(True)
+
+
+def test_float32_products_of_a_gpu_alone_are_cut() -> None:
+    before, factor = torch.backends.cuda.matmul.fp32_precision, torch.tensor([[1 + 2**-20]])
+    try:
+        runtime.multiply_in_tf32()
+        assert torch.backends.cuda.matmul.fp32_precision == "tf32"
+        assert (factor @ torch.ones(1, 1)).item() == 1 + 2**-20
+    finally:
+        torch.backends.cuda.matmul.fp32_precision = before

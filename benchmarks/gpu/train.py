@@ -45,6 +45,7 @@ from peft import LoraConfig, get_peft_model
 from train_step import join_alone, made_samples
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, Qwen2Config, Qwen2ForCausalLM
 
+from medtrain import runtime
 from medtrain.tokens.shards import Samples
 from medtrain.train import adapters, estimate
 from medtrain.train.engine import Engine
@@ -91,9 +92,11 @@ def staged(micro: int, checkpointing: str) -> StageConfig:
     return StageConfig.model_validate({**given, "engine": {"gradient_checkpointing": checkpointing}})
 
 
-def ours(
-    folder: str, config: StageConfig, samples: Samples, device: torch.device
-) -> Callable[[list[MicroBatch]], None]:
+Steps = tuple[Callable[[list[MicroBatch]], None], Callable[[], None]]
+"""A contestant's step, and what gives its memory back."""
+
+
+def ours(folder: str, config: StageConfig, samples: Samples, device: torch.device) -> Steps:
     """The product's step."""
     model = adapters.attach(load_base(folder, config.model, device), config.adapter, seed=0)
     engine = Engine(model, samples, batch=config.batch, optimizer=config.optimizer, engine=config.engine, pad_id=0)
@@ -101,13 +104,11 @@ def ours(
     def step(micro_batches: list[MicroBatch]) -> None:
         engine.step(micro_batches, RATE)
 
-    return step
+    return step, engine.release
 
 
-def plain(
-    folder: str, config: StageConfig, samples: Samples, device: torch.device
-) -> Callable[[list[MicroBatch]], None]:
-    """The peer: Transformers' own loss under PEFT, AdamW, layers recomputed, as a careful user writes it."""
+def plain(folder: str, config: StageConfig, samples: Samples, device: torch.device) -> Steps:
+    """The peer: Transformers' own loss under PEFT and autocast, AdamW, layers recomputed, as careful users write it."""
     quantised = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
@@ -131,28 +132,31 @@ def plain(
             ids = torch.tensor(np.stack([samples[row].input_ids for row in micro.rows])).long().to(device)
             labels = ids.clone()
             labels[:, : ids.shape[1] // 2] = -100
-            (peft_model(input_ids=ids, labels=labels).loss / len(micro_batches)).backward()
+            with torch.autocast(device.type, torch.bfloat16):
+                loss = peft_model(input_ids=ids, labels=labels).loss
+            (loss / len(micro_batches)).backward()
         torch.nn.utils.clip_grad_norm_(trained, 0.3)
         adamw.step()
         adamw.zero_grad()
 
-    return step
+    return step, lambda: None
 
 
-def timed(
-    step: Callable[[list[MicroBatch]], None], plan: Plan, steps: int, device: torch.device
-) -> tuple[float, float]:
-    """Seconds a step after one that is not counted, and the peak of memory in GiB."""
-    cuda = device.type == "cuda"
-    step(plan.at(0))
-    if cuda:
-        torch.cuda.synchronize()
-    began = time.perf_counter()
-    for number in range(1, steps + 1):
-        step(plan.at(number))
-    if cuda:
-        torch.cuda.synchronize()
-    return (time.perf_counter() - began) / steps, torch.cuda.max_memory_allocated() / GIB if cuda else 0.0
+def timed(contestant: Steps, plan: Plan, steps: int, device: torch.device) -> tuple[float, float]:
+    """Seconds a step after one that is not counted, and the peak of memory in GiB; nothing is held afterwards."""
+    cuda, (step, release) = device.type == "cuda", contestant
+    try:
+        step(plan.at(0))
+        if cuda:
+            torch.cuda.synchronize()
+        began = time.perf_counter()
+        for number in range(1, steps + 1):
+            step(plan.at(number))
+        if cuda:
+            torch.cuda.synchronize()
+        return (time.perf_counter() - began) / steps, torch.cuda.max_memory_allocated() / GIB if cuda else 0.0
+    finally:
+        release()
 
 
 def forget(device: torch.device) -> None:
@@ -187,9 +191,7 @@ def contest(name: str, steps: int, tokens: int, device: torch.device, environmen
         found = {}
         for who, build in (("peer", plain), ("ours", ours)):
             forget(device)
-            step = build(folder, config, samples, device)
-            found[who] = timed(step, plan, steps, device)
-            del step
+            found[who] = timed(build(folder, config, samples, device), plan, steps, device)
         forget(device)
         card = capped(folder, samples, device) if device.type == "cuda" else None
         beside = others(folder, steps, tokens, device, environment)
@@ -199,8 +201,10 @@ def contest(name: str, steps: int, tokens: int, device: torch.device, environmen
     factory_found = beside["llamafactory"]
     if not isinstance(factory_found, str):
         factory_found["ratio"] = round(rate["ours"] / factory_found["tokens_per_s"], 4)
-    expected = estimate.estimate(shape, config, samples.lengths, 1, kind or "cpu-core")
-    flops = estimate.token_flops(shape, config, float(tokens), recomputing=False)
+    of_unknown = "rtx3090" if device.type == "cuda" else "cpu-core"  # any GPU: memory is the same on all
+    expected = estimate.estimate(shape, config, samples.lengths, 1, kind or of_unknown)
+    trained = float(samples.trained_tokens.sum() / samples.lengths.sum())
+    flops = estimate.token_flops(shape, config, float(tokens), trained=trained, recomputing=False)
     hours = BIOQWEN_TOKENS / (rate["ours"] * estimate.DEVICES["rtx3090"] / peak * 4) / 3600 if peak else None
     return {
         "claim": f"tokens/s of QLoRA on a {name} model against Transformers with PEFT",
@@ -254,6 +258,7 @@ def main() -> None:
         sys.exit("no CUDA device that PyTorch can use; --device cpu tries the script on a tiny model")
     device = torch.device(options.device, 0) if options.device == "cuda" else torch.device("cpu")
     join_alone(device)
+    runtime.multiply_in_tf32()
     names = ["tiny"] if options.device == "cpu" else ["0.5B"] if options.quick else ["0.5B", "1.5B", "1.8B"]
     steps, tokens = (2 if options.quick else 5), (64 if options.device == "cpu" else TOKENS)
     found = []

@@ -198,8 +198,21 @@ def be_deterministic() -> None:
     import torch
 
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
-    os.environ["FLASH_ATTENTION_DETERMINISTIC"] = "1"  # Transformers hands it on
     torch.use_deterministic_algorithms(True, warn_only=True)
+    # Where it is told to warn only, attention's memory-efficient backward pass warns and sums in any order.
+    torch.backends.cuda.enable_mem_efficient_sdp(False)
+    torch.backends.cuda.enable_cudnn_sdp(False)
+
+
+def multiply_in_tf32() -> None:
+    """Let float32 products on a GPU take 10 bits of a factor (TF32), which its tensor cores are made for.
+
+    For a base that computes in bfloat16: its hidden states have 7 bits, and the adapter's products of them in full
+    float32 would take as long as the base's own.
+    """
+    import torch
+
+    torch.backends.cuda.matmul.fp32_precision = "tf32"
 
 
 def set_threads(cpus: float) -> None:

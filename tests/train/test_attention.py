@@ -1,12 +1,16 @@
 """Block-exact attention against an explicit block-diagonal causal mask."""
 
-from types import SimpleNamespace
+import sys
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import scaled_dot_product_attention
+from transformers import Qwen2Config, Qwen2ForCausalLM, masking_utils
 
 from medtrain.train import attention
 
@@ -51,29 +55,91 @@ def test_the_scale_is_the_models() -> None:
     torch.testing.assert_close(ours, theirs)
 
 
+def naive_kernel(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **told: Any) -> torch.Tensor:
+    """flash-attn's contract by loops: (T, heads, head size) in and out, samples between cumulative ends, causal."""
+    assert told["cu_seqlens_q"] is told["cu_seqlens_k"] and told["cu_seqlens_q"].dtype == torch.int32
+    assert told["causal"] and told["deterministic"] is False and told["dropout_p"] == 0.0
+    ends, rows = told["cu_seqlens_q"].tolist(), []
+    assert told["max_seqlen_q"] == told["max_seqlen_k"] == max(b - a for a, b in pairwise(ends))
+    for first, end in pairwise(ends):
+        for at in range(first, end):
+            per_head = []
+            for head in range(query.shape[1]):
+                of = head * key.shape[1] // query.shape[1]
+                scores = key[first : at + 1, of] @ query[at, head] * told["softmax_scale"]
+                per_head.append(scores.softmax(0) @ value[first : at + 1, of])
+            rows.append(torch.stack(per_head))
+    return torch.stack(rows)
+
+
+def test_the_kernel_for_several_lengths_gets_what_the_blocks_get(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "flash_attention", lambda: naive_kernel)
+    lengths, parts = (3, 1, 4), (heads(4, 8, 0), heads(2, 8, 1), heads(2, 8, 2))
+    told = attention.arguments(attention.VARLEN, lengths, CPU)
+    found, none = attention.varlen_attention(torch.nn.Module(), *parts, None, scaling=0.2, **told)
+    wanted, _ = attention.blocks_attention(torch.nn.Module(), *parts, None, scaling=0.2, sample_lengths=lengths)
+    assert none is None and found.shape == (1, 8, 4, 8)
+    torch.testing.assert_close(found, wanted)
+
+
 @pytest.mark.parametrize(("layout", "name"), [("packed", attention.BLOCKS), ("padded", "sdpa")])
 def test_without_flash_attention_the_layout_decides(layout: str, name: str) -> None:
     assert attention.choose(layout, CPU, torch.float32) == name
 
 
-def test_a_gpu_uses_flash_attention_where_both_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_uses_flash_attention_for_packed_rows_where_both_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
     cuda = torch.device("cuda")
     for there, capability, dtype, wanted in (
-        (True, (8, 0), torch.bfloat16, "flash_attention_2"),
-        (True, (8, 0), torch.float32, "sdpa"),
-        (True, (7, 5), torch.bfloat16, "sdpa"),
-        (False, (9, 0), torch.bfloat16, "sdpa"),
+        (True, (8, 0), torch.bfloat16, attention.VARLEN),
+        (True, (8, 0), torch.float32, attention.BLOCKS),
+        (True, (7, 5), torch.bfloat16, attention.BLOCKS),
+        (False, (9, 0), torch.bfloat16, attention.BLOCKS),
     ):
-        spec = SimpleNamespace() if there else None
-        monkeypatch.setattr(attention.importlib.util, "find_spec", lambda name, spec=spec: spec)
+        monkeypatch.setattr(attention, "flash_attention", lambda there=there: naive_kernel if there else None)
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, c=capability: c)
-        assert attention.choose("padded", cuda, dtype) == wanted
+        assert attention.choose("packed", cuda, dtype) == wanted
+        assert attention.choose("padded", cuda, dtype) == "sdpa"
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("def flash_attn_varlen_func(): ...", ""),
+        ("raise ImportError('undefined symbol')", "cannot be loaded, so PyTorch's attention is used: undefined symbol"),
+        (None, ""),
+    ],
+)
+def test_a_flash_attention_that_cannot_be_loaded_is_said_and_not_used(
+    source: str | None, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if source is not None:
+        (tmp_path / "flash_attn.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "flash_attn", raising=False)
+    found = attention.flash_attention.__wrapped__()
+    assert (found is None) == (said != "" or source is None)
+    assert said in capsys.readouterr().out
+    sys.modules.pop("flash_attn", None)
 
 
 def test_each_implementation_is_told_the_sample_lengths_in_its_own_words() -> None:
-    assert attention.arguments(attention.BLOCKS, (3, 4), True, CPU) == {"sample_lengths": (3, 4)}
-    told = attention.arguments("flash_attention_2", (3, 4, 2), True, CPU)
-    assert told["cu_seq_lens_q"].tolist() == told["cu_seq_lens_k"].tolist() == [0, 3, 7, 9]
-    assert told["cu_seq_lens_q"].dtype == torch.int32
-    assert told["max_length_q"] == told["max_length_k"] == 4
-    assert attention.arguments("sdpa", (3, 4), False, CPU) == {}
+    assert attention.arguments(attention.BLOCKS, (3, 4), CPU) == {"sample_lengths": (3, 4)}
+    told = attention.arguments(attention.VARLEN, (3, 4, 2), CPU)
+    assert told["sample_ends"].tolist() == [0, 3, 7, 9] and told["sample_ends"].dtype == torch.int32
+    assert told["longest_sample"] == 4
+    assert attention.arguments("sdpa", (3, 4), CPU) == {}
+
+
+def test_transformers_makes_no_mask_for_packed_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    def searched(position_ids: torch.Tensor) -> None:
+        raise AssertionError("looks for packed samples, and so waits for the device")
+
+    monkeypatch.setattr(masking_utils, "find_packed_sequence_indices", searched)
+    shape = {"vocab_size": 8, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+    model = Qwen2ForCausalLM(Qwen2Config(**shape, num_attention_heads=2, num_key_value_heads=1))
+    row = {"input_ids": torch.ones(1, 5, dtype=torch.int64), "position_ids": torch.arange(5)[None], "use_cache": False}
+    model.set_attn_implementation(attention.BLOCKS)
+    model.model(**row, sample_lengths=(5,))
+    model.set_attn_implementation("sdpa")
+    with pytest.raises(AssertionError, match="packed samples"):
+        model.model(**row)

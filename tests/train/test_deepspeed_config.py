@@ -20,6 +20,10 @@ def test_deepspeed_reads_what_was_meant(stage: int, monkeypatch: pytest.MonkeyPa
     assert read.zero_config.reduce_bucket_size == 1000
 
 
+def test_its_timer_does_not_wait_for_the_device() -> None:
+    assert not DeepSpeedConfig(deepspeed_config(EngineConfig(), clip=0, world_size=1)).timers_config.enabled
+
+
 def test_the_batch_is_one_a_worker() -> None:
     assert deepspeed_config(EngineConfig(), clip=0, world_size=3)["train_batch_size"] == 3
 

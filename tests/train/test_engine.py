@@ -9,6 +9,8 @@ import bitsandbytes
 import numpy as np
 import pytest
 import torch
+from deepspeed import comm
+from deepspeed.accelerator import get_accelerator
 from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer
 
 from medtrain.artifacts import locate
@@ -16,6 +18,7 @@ from medtrain.errors import TrainingError
 from medtrain.storage import Store
 from medtrain.tokens.shards import Samples
 from medtrain.train import adapters, validation
+from medtrain.train import engine as engine_module
 from medtrain.train.batches import collate
 from medtrain.train.deepspeed_config import EngineConfig
 from medtrain.train.engine import Engine
@@ -66,6 +69,27 @@ def test_a_batch_laid_out_ahead_is_used_for_its_own_step_only(made: Store) -> No
     engine, _, _ = opened(made, "fp32")
     found = [engine.step(plan.at(step), 1e-2, upcoming=plan.at(step + 1))["loss"] for step in (0, 1, 3)]
     assert found == expected
+
+
+def test_the_next_batch_is_laid_out_before_the_step_that_waits(made: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, _, plan = opened(made, "fp32")
+    done: list[str] = []
+    collate, step = engine_module.collate, engine.deepspeed.step
+    monkeypatch.setattr(engine_module, "collate", lambda *given: (done.append("laid out"), collate(*given))[1])
+    monkeypatch.setattr(engine.deepspeed, "step", lambda: (done.append("step"), step())[1])
+    engine.step(plan.at(0), 1e-2, upcoming=plan.at(1))
+    assert done == [*["laid out"] * len(plan.at(0)), "laid out", "step"]
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2])
+def test_deepspeed_waits_for_no_device(made: Store, stage: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    comm.configure(enabled=False)  # of the whole process: another test may have left it on
+    engine, _, plan = opened(made, "fp32", engine={"zero_stage": stage})
+    waited: list[int] = []
+    monkeypatch.setattr(get_accelerator(), "synchronize", lambda *given: waited.append(1))
+    for step in range(4):  # its timer, which is off, would begin at the third
+        engine.step(plan.at(step), 1e-2)
+    assert waited == []
 
 
 def test_a_held_out_loss_has_no_dropout_and_is_the_same_twice(made: Store) -> None:

@@ -247,7 +247,9 @@ def test_it_is_shown_in_words(tmp_path: Path) -> None:
         ("NVIDIA GeForce RTX 3090", "rtx3090"),
         ("NVIDIA A100-SXM4-80GB", "a100"),
         ("NVIDIA H100 80GB HBM3", "h100"),
+        ("NVIDIA H200", "h200"),
         ("Tesla T4", None),
+        ("NVIDIA RTX A1000 Laptop GPU", None),
     ],
 )
 def test_a_device_is_known_by_its_own_name(name: str, kind: str | None) -> None:
@@ -260,6 +262,12 @@ def test_recomputing_is_no_use_of_the_peak(tmp_path: Path) -> None:
     useful = token_flops(shape, none, 200)
     assert useful == token_flops(shape, whole, 200, recomputing=False)
     assert 1.3 < token_flops(shape, whole, 200) / useful < 1.5
+
+
+def test_the_head_counts_for_trained_tokens_alone(tmp_path: Path) -> None:
+    shape = published(tmp_path, "0.5B")
+    whole, half = (token_flops(shape, config(), 200, trained=trained, recomputing=False) for trained in (1.0, 0.5))
+    assert whole - half == pytest.approx(2 * 2 * 0.5 * shape.hidden * shape.vocabulary)
 
 
 def test_what_is_not_there_is_refused(tmp_path: Path) -> None:

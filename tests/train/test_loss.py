@@ -294,7 +294,7 @@ def test_every_layout_gives_the_loss_and_gradients_of_samples_alone(model: Any, 
 def test_that_comparison_sees_a_sample_that_looks_at_its_neighbour(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     samples = made(5, 0)
     _, wanted = run(model, samples, "packed")
-    one_block = lambda implementation, lengths, packed, device: {"sample_lengths": (sum(lengths),)}  # noqa: E731
+    one_block = lambda implementation, lengths, device: {"sample_lengths": (sum(lengths),)}  # noqa: E731
     monkeypatch.setattr(losses.attention, "arguments", one_block)
     _, leaking = run(model, samples, "packed")
     assert movement(leaking, wanted) > 1e-3

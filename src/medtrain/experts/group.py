@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer
 
-from medtrain import artifacts
+from medtrain import artifacts, runtime
 from medtrain.errors import MedtrainError
 from medtrain.storage import Store
 from medtrain.tracking import Progress as Bar
@@ -20,7 +20,7 @@ from medtrain.train.checkpoint import Checkpoint, Progress
 from medtrain.train.lanes.engine import LaneEngine
 from medtrain.train.lanes.lane import Lane, LaneStep
 from medtrain.train.loop import Run, Step, Steps, steps
-from medtrain.train.model import load_base
+from medtrain.train.model import compute_dtype, load_base
 from medtrain.train.notice import Leaving, Notice
 from medtrain.train.order import MicroBatch
 from medtrain.train.payload import Payload
@@ -118,6 +118,8 @@ class Group:
         found = checkpoint.latest(store)
         progress = found.progress if found is not None else Progress(step=0)
         if self._engine is None:
+            if compute_dtype(config.model) is torch.bfloat16:
+                runtime.multiply_in_tf32()
             base = load_base(job.base_path, config.model, self._device, "packed")
             self._engine = LaneEngine(base, recomputed=config.engine.gradient_checkpointing)
         engine = self._engine

@@ -1,13 +1,33 @@
-"""Attention for packed rows: each sample attends to itself only, and no off-diagonal block is ever computed."""
+"""Attention for packed rows: each sample attends to itself only, and no off-diagonal block is ever computed.
 
-import importlib.util
+Neither implementation is registered with a mask, so that Transformers makes none: its search for packed samples would
+wait for the device in every forward pass.
+"""
+
+import functools
+from collections.abc import Callable
+from itertools import accumulate
 from typing import Any
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import AttentionInterface, AttentionMaskInterface
+from transformers import AttentionInterface
 
-BLOCKS = "medtrain_blocks"
+BLOCKS, VARLEN = "medtrain_blocks", "medtrain_varlen"
+
+
+@functools.cache
+def flash_attention() -> Callable[..., torch.Tensor] | None:
+    """flash-attn's kernel for rows of several lengths; None where there is none that this PyTorch can load."""
+    try:
+        from flash_attn import flash_attn_varlen_func
+    except ModuleNotFoundError:
+        return None
+    except (ImportError, OSError) as error:
+        print(f"flash-attn is there and cannot be loaded, so PyTorch's attention is used: {error}", flush=True)
+        return None
+    kernel: Callable[..., torch.Tensor] = flash_attn_varlen_func
+    return kernel
 
 
 def blocks_attention(
@@ -35,51 +55,69 @@ def blocks_attention(
     Returns:
         (1, T, heads, head size) and None for the weights.
     """
-    grouped = query.shape[1] != key.shape[1]
-    outputs, start = [], 0
-    for length in kwargs["sample_lengths"]:
-        part = slice(start, start + length)
-        outputs.append(
-            scaled_dot_product_attention(
-                query[:, :, part],
-                key[:, :, part],
-                value[:, :, part],
-                dropout_p=dropout,
-                is_causal=True,
-                scale=scaling,
-                enable_gqa=grouped,
-            )
-        )
-        start += length
+    grouped, lengths = query.shape[1] != key.shape[1], kwargs["sample_lengths"]
+    samples = zip(query.split(lengths, 2), key.split(lengths, 2), value.split(lengths, 2), strict=True)
+    outputs = [
+        scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True, scale=scaling, enable_gqa=grouped)
+        for q, k, v in samples
+    ]
     return torch.cat(outputs, dim=2).transpose(1, 2).contiguous(), None
 
 
-def _no_mask(*args: Any, **kwargs: Any) -> None:
-    """Packed rows need no mask: the lengths are the mask."""
+def varlen_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """The same in one call of flash-attn's kernel (Dao 2023), in half precision on a GPU.
+
+    Args and returns as `blocks_attention`, but for `sample_ends`, (S + 1,) int32 from 0, and `longest_sample`, tokens.
+    """
+    kernel = flash_attention()
+    assert kernel is not None, "chosen only where it is"
+    ends, longest = kwargs["sample_ends"], kwargs["longest_sample"]
+    found = kernel(
+        *(tensor[0].transpose(0, 1) for tensor in (query, key, value)),  # (T, heads, head size)
+        cu_seqlens_q=ends,
+        cu_seqlens_k=ends,
+        max_seqlen_q=longest,
+        max_seqlen_k=longest,
+        dropout_p=dropout,
+        softmax_scale=scaling,
+        causal=True,
+        deterministic=torch.are_deterministic_algorithms_enabled(),
+    )
+    return found[None], None
 
 
 AttentionInterface.register(BLOCKS, blocks_attention)
-AttentionMaskInterface.register(BLOCKS, _no_mask)
+AttentionInterface.register(VARLEN, varlen_attention)
 
 
 def choose(layout: str, device: torch.device, dtype: torch.dtype) -> str:
-    """The attention implementation of a run: flash-attn where it imports and the GPU and the type can, else SDPA."""
-    if (
-        device.type == "cuda"
-        and dtype in (torch.bfloat16, torch.float16)
-        and importlib.util.find_spec("flash_attn")
-        and torch.cuda.get_device_capability(device) >= (8, 0)
-    ):
-        return "flash_attention_2"
-    return BLOCKS if layout == "packed" else "sdpa"
+    """The attention implementation of a run: for packed rows flash-attn where the GPU and the type can, else blocks.
+
+    Padded rows have SDPA: flash-attn would look for their ends, and so wait for the device, in every layer.
+    """
+    if layout != "packed":
+        return "sdpa"
+    can = device.type == "cuda" and dtype in (torch.bfloat16, torch.float16)
+    if can and torch.cuda.get_device_capability(device) >= (8, 0) and flash_attention() is not None:
+        return VARLEN
+    return BLOCKS
 
 
-def arguments(implementation: str, lengths: tuple[int, ...], packed: bool, device: torch.device) -> dict[str, Any]:
-    """What a forward pass must be told about a packed row, in the words of the implementation."""
-    if not packed:
-        return {}
+def arguments(implementation: str, lengths: tuple[int, ...], device: torch.device) -> dict[str, Any]:
+    """What a forward pass must be told about the samples, in the words of the implementation."""
     if implementation == BLOCKS:
         return {"sample_lengths": lengths}
-    ends = torch.tensor([0, *lengths], device=device).cumsum(0).to(torch.int32)
-    longest = max(lengths)
-    return {"cu_seq_lens_q": ends, "cu_seq_lens_k": ends, "max_length_q": longest, "max_length_k": longest}
+    if implementation == VARLEN:
+        ends = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32)
+        there = ends.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else ends
+        return {"sample_ends": there, "longest_sample": max(lengths)}
+    return {}

@@ -55,9 +55,9 @@ def deepspeed_config(engine: EngineConfig, clip: float, world_size: int, *, gpu:
         zero |= {"offload_optimizer": {"device": "cpu", "pin_memory": gpu}}
     if engine.zero_stage == 3:
         zero |= {"stage3_param_persistence_threshold": 0, "stage3_prefetch_bucket_size": engine.bucket_elements}
-    timed = {"enabled": engine.time_communication, "verbose": False, "prof_all": True, "debug": False}
-    return {
-        "comms_logger": timed,
+    # DeepSpeed logs, and waits at every collective, wherever the key is there, whatever its `enabled` says.
+    timed = {"comms_logger": {"enabled": True, "verbose": False, "prof_all": True, "debug": False}}
+    return (timed if engine.time_communication else {}) | {
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": 1,
         "train_batch_size": world_size,
@@ -68,5 +68,6 @@ def deepspeed_config(engine: EngineConfig, clip: float, world_size: int, *, gpu:
         "fp16": {"enabled": False},
         "bf16": {"enabled": False},
         "steps_per_print": 1_000_000_000,
+        "timers": {"throughput": {"enabled": False}},  # it would wait for the device before every micro-batch
         "wall_clock_breakdown": False,
     }

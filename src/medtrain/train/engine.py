@@ -92,9 +92,10 @@ class Engine:
     ) -> dict[str, float]:
         """Train one global batch; every rank calls it with the same micro-batches.
 
-        The host waits for the device once, at the end, where the loss is read: what the next step needs first (of its
-        batch `upcoming`) is laid out and on its way before that. `done` are the steps before it, by which the
-        adapter's rule goes; its regulariser is added once, however many micro-batches and ranks there are.
+        The host waits for the device after the last micro-batch alone, where DeepSpeed looks at the gradient's norm and
+        the loss is read: what the next step needs first (of its batch `upcoming`) is laid out and on its way before
+        that. `done` are the steps before it, by which the adapter's rule goes; its regulariser is added once, however
+        many micro-batches and ranks there are.
 
         The loss is the sum over all trained tokens of the global batch, divided by their number: rank and
         accumulation weigh nothing. DeepSpeed averages gradients over ranks, hence the factor of the world size.
@@ -123,6 +124,8 @@ class Engine:
                 if last and self.rule is not None:  # of every rank: DeepSpeed takes the mean
                     loss = loss + self.rule.regulariser(self._trained())
                 self.deepspeed.backward(loss, scale_wrt_gas=False)
+        if upcoming:
+            self._first_of_next(order.share(upcoming, self._rank, self._world_size)[0])
         for group in self.deepspeed.optimizer.param_groups:
             group["lr"] = learning_rate * group[RATE_SCALE]
         norm = self._plain_gradient_norm() if self.deepspeed.zero_optimization_stage() == 0 else None
@@ -134,8 +137,6 @@ class Engine:
                 self._follow(self.rule, done + 1, gradients, float(norm))
         if self._world_size > 1:
             dist.all_reduce(sums)
-        if upcoming:
-            self._first_of_next(order.share(upcoming, self._rank, self._world_size)[0])
         total, told = sums.tolist()
         tokens = sum(int(self._samples.lengths[row]) for micro in micro_batches for row in micro.rows)
         return {

@@ -3,6 +3,7 @@
 Time is a count of operations over an assumed share of a device's peak, so it is right to a factor of two at best.
 """
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,7 @@ from medtrain.train.order import Ints, Plan
 from medtrain.train.settings import TrainConfig
 
 GIB = 2**30
-DEVICES = {"rtx3090": 71e12, "rtx4090": 165e12, "a100": 312e12, "h100": 989e12, "cpu-core": 0.4e12}
+DEVICES = {"rtx3090": 71e12, "rtx4090": 165e12, "a100": 312e12, "h100": 989e12, "h200": 989e12, "cpu-core": 0.4e12}
 """Peak bfloat16 FLOP/s with float32 sums, dense (NVIDIA's data sheets). A CPU core's is set so that the share below
 gives 4e10: 3e10 was measured with AVX2 in float32 (benchmarks/train_step.py); emulated bfloat16 has a tenth of it."""
 UTILISATION = 0.10
@@ -130,21 +131,27 @@ def _padding(plan: Plan, config: TrainConfig, lengths: Ints) -> float:
 
 def device_class(name: str) -> str | None:
     """The key of `DEVICES` for a device by its own name, such as `NVIDIA GeForce RTX 3090`."""
-    plain = name.lower().replace(" ", "")
-    return next((key for key in DEVICES if key in plain), None)
+    for key in DEVICES:
+        spaced = re.sub(r"(\D)(\d)", r"\1 ?\2", key)  # an RTX A1000 is no A100
+        if re.search(rf"\b{spaced}(?!\d)", name.lower()):
+            return key
+    return None
 
 
-def token_flops(shape: ModelShape, config: TrainConfig, length: float, *, recomputing: bool = True) -> float:
+def token_flops(
+    shape: ModelShape, config: TrainConfig, length: float, *, trained: float = 1.0, recomputing: bool = True
+) -> float:
     """Operations a token: of frozen weights forward and back to their inputs, of the adapter all.
 
     Args:
         shape: what `shape_of` gave.
         config: the stage.
         length: mean tokens of a row.
+        trained: share of the tokens that are trained: the head runs on no other.
         recomputing: count the layers that are computed twice; off for the share of the peak that training uses (MFU).
     """
     heads, _, size = shape.attention
-    weights = sum(out * inner for out, inner in shape.linears) + shape.hidden * shape.vocabulary
+    weights = sum(out * inner for out, inner in shape.linears) + trained * shape.hidden * shape.vocabulary
     attention = shape.layers * heads * size * length  # causal: half of the length, for keys and for values
     forward = 2 * (weights + attention)
     again = len(recomputed(shape.layers, config.engine.gradient_checkpointing)) / shape.layers

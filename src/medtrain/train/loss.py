@@ -80,7 +80,8 @@ def token_losses(head: torch.nn.Module, hidden: torch.Tensor, targets: torch.Ten
 def token_loss_sum(head: torch.nn.Module, hidden: torch.Tensor, targets: torch.Tensor, calls: int = 0) -> torch.Tensor:
     """The sum of `token_losses`, a float32 scalar; 0 with a gradient of 0 where there is no token.
 
-    On a GPU with Liger (Hsu et al. 2024) the gradient is made together with the loss, so that no logits are made twice.
+    On a GPU with Liger (Hsu et al. 2024) the gradient is made together with the loss, so that no logits are made twice;
+    it waits for the device twice, to count the tokens and to look at the gradient of the loss.
     """
     if len(targets) == 0:
         return hidden.float().sum() * 0.0
@@ -122,8 +123,7 @@ class LossModule(torch.nn.Module):
     def _hidden(self, batch: Batch) -> tuple[torch.Tensor, torch.nn.Module]:
         """The last hidden states, (B * T, hidden), and the head."""
         causal = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
-        packed = batch.attention_mask is None
-        told = attention.arguments(causal.config._attn_implementation, batch.lengths, packed, batch.input_ids.device)
+        told = attention.arguments(causal.config._attn_implementation, batch.lengths, batch.input_ids.device)
         hidden = causal.model(
             input_ids=batch.input_ids,
             attention_mask=batch.attention_mask,

@@ -32,7 +32,7 @@ from medtrain.train.footprint import shape_of
 from medtrain.train.inputs import Inputs
 from medtrain.train.loop import Run, train
 from medtrain.train.loss import LossModule
-from medtrain.train.model import load_base
+from medtrain.train.model import compute_dtype, load_base
 from medtrain.train.notice import Leaving, Notice
 from medtrain.train.payload import FAILURE, LEFT, Payload, answer, answered
 from medtrain.train.saver import Saver
@@ -77,6 +77,8 @@ def _open(job: Payload, store: Store) -> tuple[Run[Engine], Any]:
         runtime.be_deterministic()
     join_group()
     device = ray.train.torch.get_device()
+    if compute_dtype(config.model) is torch.bfloat16:
+        runtime.multiply_in_tf32()
     leader = runtime.rank() == 0
     tokens = artifacts.locate(root, "tokens", config.tokens)
     tokenizer = AutoTokenizer.from_pretrained(tokens.store.local("tokenizer"))
@@ -108,20 +110,21 @@ def _open(job: Payload, store: Store) -> tuple[Run[Engine], Any]:
         memory=tiers.memory_tier(job.submission, attempt, config.checkpoint),
         tracker=Tracker(store.local("log"), progress.step, config.log.trackers, job.run) if leader else None,
         bar=bar if leader else None,
-        flops=_flops(job, device, float(given.samples.lengths[given.rows].mean())) if leader else None,
+        flops=_flops(job, device, given) if leader else None,
     )
     if leader:
         _announce(run, given, tokenizer, found)
     return run, tokenizer
 
 
-def _flops(job: Payload, device: torch.device, length: float) -> tuple[float, float] | None:
+def _flops(job: Payload, device: torch.device, given: Inputs) -> tuple[float, float] | None:
     """Operations a token and a second, for a GPU whose peak is known."""
     kind = estimate.device_class(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
     if kind is None:
         return None
-    shape = shape_of(job.base_path, job.train)
-    a_token = estimate.token_flops(shape, job.train, length, recomputing=False)
+    shape, lengths = shape_of(job.base_path, job.train), given.samples.lengths[given.rows]
+    trained = float(given.samples.trained_tokens[given.rows].sum() / lengths.sum())
+    a_token = estimate.token_flops(shape, job.train, float(lengths.mean()), trained=trained, recomputing=False)
     return a_token, estimate.DEVICES[kind] * runtime.world_size()
 
 
