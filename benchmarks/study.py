@@ -92,6 +92,7 @@ def main() -> None:
         root = Store(folder)
         peer = measured(root, "generational", trials, scale)
         ours = measured(root, "asynchronous", trials, scale)
+    ray.shutdown()  # it prints what it has kept back
     print(json.dumps(claim(ours, peer)), flush=True)
 
 

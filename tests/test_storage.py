@@ -50,6 +50,23 @@ def test_no_path_leaves_the_root(store: Store, path: str) -> None:
             operation(path)
 
 
+def test_who_is_killed_while_a_file_is_replaced_leaves_the_old_one(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.replace("a/b.json", b"old")
+
+    def killed(*paths: Path) -> Path:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as kill:
+        kill.setattr(Path, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            store.replace("a/b.json", b"new")
+    assert store.read("a/b.json") == b"old"
+    store.replace("a/b.json", b"new")
+    assert store.read("a/b.json") == b"new" and store.files() == ["a/b.json"]
+
+
 def test_a_sub_store_is_the_same_files(store: Store) -> None:
     store.write("k/n/f", b"1")
     assert store.sub("k/n").read("f") == b"1"

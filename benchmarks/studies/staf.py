@@ -21,6 +21,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parents[1] / "src"), str(HERE.parent)]
 os.environ["MEDTRAIN_PLUGINS"] = str(HERE / "plugins")
 
+import ray
 import yaml
 
 from medtrain import artifacts, runtime
@@ -217,6 +218,7 @@ def main() -> None:
         verdict.of_weights([study.leanings(dealt, "normal")], kinds, control=True),
     ]
     study.say(claims, (time.monotonic() - began) / 60)
+    ray.shutdown()  # it prints what it has kept back
     print(json.dumps(claims), flush=True)
 
 

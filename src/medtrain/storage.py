@@ -99,6 +99,14 @@ class Store:
             for part in content:
                 stream.write(part)
 
+    def replace(self, path: str, content: bytes) -> None:
+        """Write a file that may be there: who is killed here leaves the old one or the new one, and none cut short."""
+        if not self.is_local:  # an object store does so by itself
+            self.write(path, content)
+            return
+        self.write(f"{path}.new", content)
+        self.local(f"{path}.new").replace(self.local(path))
+
     def settle(self, path: str) -> None:
         """Force a file to the medium, so that a power failure does not lose it; object stores have it there already."""
         if self.is_local:

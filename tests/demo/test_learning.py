@@ -142,7 +142,7 @@ def test_both_stages_learn_and_shuffled_answers_teach_nothing(store: Store, jobs
         asked = {s: [a for a in harness.read_answers(made.store, named[s]) if a.task == "qa"] for s in named}
         taught, untaught = beyond_chance(asked[second]), beyond_chance(asked[control])
         print(f"seed {seed}, answers beyond chance: stage 2 {taught}, control {untaught}")
-        assert taught[0] > 0 >= untaught[0]
+        assert taught[0] > max(0.0, untaught[1])  # the base has read the facts once, in plain text
 
 
 def test_beyond_chance_sees_answers_that_fit_their_questions_alone() -> None:

@@ -144,6 +144,24 @@ def test_a_sign_of_life_changes_nothing_that_anybody_else_writes(store: Store, m
     assert trial.attempts(store, "abc")[0].seen == 9999999999.5
 
 
+def test_who_is_killed_while_it_prunes_leaves_a_finished_trial(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def work(folder: Store, report: Report) -> dict[str, float]:
+        folder.write("state", b"big")
+        return {"loss": 1.0}
+
+    made = go(store, work)
+    write = type(store).write
+
+    def cut(self: Store, path: str, *content: bytes) -> None:
+        write(self, path, b"".join(content)[:10])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(type(store), "write", cut)
+    with pytest.raises(KeyboardInterrupt):
+        trial.prune(store, "abc")
+    assert trial.facts(store, "abc") == made.facts
+
+
 def test_pruning_keeps_the_numbers(store: Store) -> None:
     def work(folder: Store, report: Report) -> dict[str, float]:
         folder.write("checkpoint/1", b"big")

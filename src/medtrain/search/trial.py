@@ -163,7 +163,7 @@ def prune(study: Store, number: str) -> None:
     if manifest is not None:
         files = manifest["files"].items()
         manifest["files"] = {p: size for p, size in files if p == printed or not p.startswith(f"{FILES}/")}
-        store.write(MANIFEST, _json(manifest))  # first: a manifest never speaks of files that are gone
+        store.replace(MANIFEST, _json(manifest))  # first: a manifest never speaks of files that are gone
     for folder in store.folders(FILES):
         store.delete(f"{FILES}/{folder}")
     for path in store.files(FILES):
@@ -241,7 +241,7 @@ def _manifest(study: Store, number: str) -> dict[str, Any] | None:
 
 
 def _put(study: Store, number: str, attempt: Attempt) -> None:
-    study.write(_file(number, attempt.number, ".json"), _json(asdict(attempt)))
+    study.replace(_file(number, attempt.number, ".json"), _json(asdict(attempt)))
 
 
 def _file(number: str, attempt: int, suffix: str) -> str:
