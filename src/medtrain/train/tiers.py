@@ -42,12 +42,13 @@ def last_state(store: Store, submission: str, config: TrainConfig, attempt: Atte
 
 
 def memory_tier(submission: str, attempt: Attempt | None, config: CheckpointConfig) -> MemoryTier | None:
-    """Rank 0's way to the holders of its node and of the next one; None on other ranks and where the tier is off."""
+    """Rank 0's way to the holders of its node and of the next one; None on other ranks, and where there is none."""
     if not config.memory_every_steps:
         return None
     own = memory.this_node()
     nodes = _from_all(own)
-    return None if attempt is None else MemoryTier(attempt.number, memory.sender(submission, nodes, own))
+    send = memory.sender(submission, nodes, own) if attempt is not None else None
+    return MemoryTier(attempt.number, send) if attempt is not None and send is not None else None
 
 
 def _in_memory(store: Store, submission: str, config: TrainConfig, attempt: Attempt) -> tuple[Any, Checkpoint | None]:
