@@ -67,6 +67,17 @@ def test_a_best_step_that_is_gone_is_said(made: Store) -> None:
         ending.write(run, model, filled(model, 9.0), Tokenizer())
 
 
+def test_a_best_step_that_was_damaged_and_written_anew_is_found(made: Store) -> None:
+    run, model, store = ended(made, "best", Progress(step=9, best_step=6))
+    for value in (5.0, 6.0, 7.0):
+        state = {f"weight/{name}": tensor for name, tensor in filled(model, value).items()}
+        damaged = checkpoint.write(store, attempts.claim(store), Progress(step=6), state)
+    store.write(f"{damaged}/progress.json", b"{")
+    ending.write(run, model, filled(model, 9.0), Tokenizer())
+    saved = load(store.read("adapter/adapter_model.safetensors"))
+    assert all(bool((tensor == 6.0).all()) for tensor in saved.values())
+
+
 def test_a_run_that_another_has_taken_over_leaves_no_adapter(made: Store) -> None:
     run, model, store = ended(made, "last", Progress(step=9))
     run.saver = SimpleNamespace(attempt=attempts.claim(store, "a"))

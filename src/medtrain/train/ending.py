@@ -9,8 +9,7 @@ import torch
 
 from medtrain.errors import TrainingError
 from medtrain.storage import Store
-from medtrain.train import adapter_files, attempts, checkpoint
-from medtrain.train.checkpoint import Checkpoint
+from medtrain.train import adapter_files, attempts, tiers
 from medtrain.train.loop import E, Run
 from medtrain.train.payload import RESULT
 
@@ -49,10 +48,8 @@ def write(run: Run[E], model: Any, weights: dict[str, torch.Tensor], tokenizer: 
 
 
 def _best_weights(store: Store, step: int) -> dict[str, torch.Tensor]:
-    """The weights of the checkpoint of a step, which is whole because it was read back when it was written."""
-    for name in store.folders(checkpoint.FOLDER):
-        if name.startswith(f"step-{step:08d}-"):
-            found = checkpoint.read(store, f"{checkpoint.FOLDER}/{name}")
-            if isinstance(found, Checkpoint):
-                return {k.removeprefix("weight/"): t for k, t in found.state.items() if k.startswith("weight/")}
-    raise TrainingError(f"the best step's checkpoint ({step}) is gone from {store.root}; train again with --again")
+    """The weights of the checkpoint of a step, which was whole when it was written."""
+    found = tiers.saved(store, step)
+    if found is None:
+        raise TrainingError(f"the best step's checkpoint ({step}) is gone from {store.root}; train again with --again")
+    return {k.removeprefix("weight/"): t for k, t in found.state.items() if k.startswith("weight/")}

@@ -34,17 +34,24 @@ def test_a_later_attempt_goes_back_in_steps_and_an_earlier_one_is_refused() -> N
 @pytest.mark.parametrize(
     ("offers", "durable", "needs_best", "wanted"),
     [
-        ([], {5}, True, None),
-        ([Offer(4, 1, 0), Offer(8, 1, 0)], set(), True, 8),
-        ([Offer(4, 1, 0)], {4}, True, None),  # storage is as far: it is the safer one
-        ([Offer(8, 1, 6)], {4}, True, None),  # the best step's weights were never saved
-        ([Offer(8, 1, 6)], {4, 6}, True, 8),
-        ([Offer(8, 1, 6)], {4}, False, 8),
-        ([Offer(7, 1, 0), Offer(8, 1, 8)], {4}, True, 7),
+        ([], {5}, True, []),
+        ([Offer(4, 1, 0), Offer(8, 1, 0)], set(), True, [8, 4]),
+        ([Offer(4, 1, 0)], {4}, True, []),  # storage is as far: it is the safer one
+        ([Offer(8, 1, 6)], {4}, True, []),  # the best step's weights were never saved
+        ([Offer(8, 1, 6)], {4, 6}, True, [8]),
+        ([Offer(8, 1, 6)], {4}, False, [8]),
+        ([Offer(7, 1, 0), Offer(8, 1, 8)], {4}, True, [7]),
     ],
 )
-def test_the_newest_usable_state_beyond_storage_is_taken(
-    offers: list[Offer], durable: set[int], needs_best: bool, wanted: int | None
+def test_the_usable_states_beyond_storage_come_newest_first(
+    offers: list[Offer], durable: set[int], needs_best: bool, wanted: list[int]
 ) -> None:
-    found = usable(offers, durable, needs_best)
-    assert (None if found is None else found.step) == wanted
+    copies = [(offer, "node") for offer in offers]
+    found = usable(copies, max(durable, default=0), lambda step: not needs_best or step == 0 or step in durable)
+    assert [offer.step for offer, _ in found] == wanted
+
+
+def test_each_holder_of_a_state_is_named() -> None:
+    copies = [(Offer(step, 1, 0), node) for node in ("a", "b") for step in (4, 8)]
+    found = usable(copies, 0, lambda step: True)
+    assert [(offer.step, node) for offer, node in found] == [(8, "a"), (8, "b"), (4, "a"), (4, "b")]

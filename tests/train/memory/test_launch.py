@@ -1,12 +1,18 @@
 """Holders under Ray: what a worker kept outlives the worker, and everything ends with the keeper."""
 
+import os
+import signal
+import threading
 import time
 
 import pytest
 import ray
+import torch
 
+from medtrain.train.checkpoint import Progress
 from medtrain.train.memory import launch
 from medtrain.train.memory.holder import Offer
+from medtrain.train.memory.tier import MemoryTier
 
 FILES = ({"state": b"x" * 300_000}, {"state": "digest"})
 
@@ -40,3 +46,37 @@ def test_a_state_outlives_its_worker_and_ends_with_the_keeper() -> None:
     while launch.fetch(*left) is not None and time.monotonic() < deadline:
         time.sleep(0.1)
     assert launch.fetch(*left) is None, "a holder outlives its keeper"
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_without_its_keeper_a_run_has_no_memory(capsys: pytest.CaptureFixture[str]) -> None:
+    with launch.kept("lost-keeper"):
+        own = launch.this_node()
+        launch.sender("lost-keeper", [own], own)(Offer(4, 1, 0), FILES)
+        ray.kill(ray.get_actor("lost-keeper"))
+        assert launch.offers("lost-keeper") == [] and launch.sender("lost-keeper", [own], own) is None
+    assert capsys.readouterr().out.count("memory tier: its keeper is gone") == 2
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_holder_that_stands_still_does_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    with launch.kept("still-holder"):
+        own = launch.this_node()
+        send = launch.sender("still-holder", [own], own)
+        send(Offer(4, 1, 0), FILES)
+        ((_, holder),) = launch.offers("still-holder")
+        process = ray.get(holder.__ray_call__.remote(lambda _: os.getpid()))
+        monkeypatch.setattr(launch, "MOVE_S", 1.0)
+        tier = MemoryTier(1, send, lambda text, flush: said.append(text))
+        closing = threading.Thread(target=tier.finish, daemon=True)
+        os.kill(process, signal.SIGSTOP)
+        try:
+            tier.save(Progress(step=8), {"weight/a": torch.zeros(2)})
+            closing.start()
+            closing.join(30)
+            assert not closing.is_alive()
+            send(Offer(12, 1, 0), FILES)  # nobody is left to send it to
+        finally:
+            os.kill(process, signal.SIGCONT)
+    assert len(said) == 1 and "step 8 is not on every node (TimeoutError)" in said[0]

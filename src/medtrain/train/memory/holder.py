@@ -1,7 +1,11 @@
 """What one node keeps of a run, as bytes; knows neither Ray nor PyTorch, so that its process stays small."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
+
+H = TypeVar("H")
+"""A holder, or the handle of one."""
 
 KEPT = 2
 """States that a holder keeps: a second one, because the newest may be refused when it is read back. Beside them the
@@ -55,11 +59,12 @@ class Holder:
         return self._kept.get(offer)
 
 
-def usable(offers: Sequence[Offer], durable: Collection[int], needs_best: bool) -> Offer | None:
-    """The newest offer, if it is beyond every durable checkpoint.
+def usable(copies: Iterable[tuple[Offer, H]], last: int, durable: Callable[[int], bool]) -> Iterator[tuple[Offer, H]]:
+    """The copies of states beyond the last durable checkpoint, newest first, one for each holder of a state.
 
-    Where the best step's weights will be asked for, they must be durable: a kill may have come before they were.
+    The best step's weights must be durable, where they will be asked for: a kill may have come before they were. That
+    is asked when it is a copy's turn, for the answer may cost the reading of a checkpoint.
     """
-    whole = [offer for offer in offers if not needs_best or offer.best_step == 0 or offer.best_step in durable]
-    newest = max(whole, default=None)
-    return newest if newest is not None and newest.step > max(durable, default=0) else None
+    for offer, holder in sorted(copies, key=lambda copy: copy[0], reverse=True):
+        if offer.step > last and durable(offer.best_step):
+            yield offer, holder

@@ -12,6 +12,10 @@ from medtrain.train.memory.holder import Files, Holder, Offer
 
 ANSWER_S = 10.0
 """How long a holder may take to say what it has; a lost node does not answer at all."""
+KEEPER_S = 60.0
+"""The same for the keeper, which asks the holders one after another."""
+MOVE_S = 60.0
+"""How long a state may take to a holder or from it; one that stands still would hold up the run's end for ever."""
 
 
 class Keeper:
@@ -57,28 +61,48 @@ def this_node() -> str:
 
 
 def sender(name: str, nodes: Sequence[str], own: str) -> Any:
-    """A function that sends a state to this node's holder and to that of the next node in the ring."""
+    """A function that sends a state to this node's holder and to that of the next node in the ring.
+
+    None if the keeper is gone. A holder that takes longer than `MOVE_S` is sent nothing more: each state that waits
+    for it stays in the object store.
+    """
     ring = sorted(set(nodes))
     after = ring[(ring.index(own) + 1) % len(ring)]
-    holders = ray.get(ray.get_actor(name).on.remote(list(dict.fromkeys([own, after]))))
+    holders: list[Any] | None = _asked(name, "on", list(dict.fromkeys([own, after])))
+    if holders is None:
+        return None
 
     def send(offer: Offer, files: Files) -> None:
         content = ray.put(files)
-        ray.get([holder.put.remote(offer, content) for holder in holders])
+        calls = {holder.put.remote(offer, content): holder for holder in holders}
+        late = ray.wait(list(calls), num_returns=len(calls), timeout=MOVE_S)[1] if calls else []
+        for call in late:
+            holders.remove(calls.pop(call))
+        ray.get(list(calls))
+        if late:
+            raise TimeoutError
 
     return send
 
 
 def offers(name: str) -> list[tuple[Offer, Any]]:
-    """What the run's holders have, each with its holder."""
-    found: list[tuple[Offer, Any]] = ray.get(ray.get_actor(name).offers.remote())
-    return found
+    """What the run's holders have, each with its holder; nothing if the keeper is gone, and they with it."""
+    return _asked(name, "offers") or []
+
+
+def _asked(name: str, what: str, *given: Any) -> Any:
+    """What the keeper answers; None if it is gone or stands still, which is said."""
+    try:
+        return ray.get(getattr(ray.get_actor(name), what).remote(*given), timeout=KEEPER_S)
+    except (ValueError, RayError) as error:  # the first where its name is forgotten already
+        print(f"memory tier: its keeper is gone ({type(error).__name__}); storage alone remains", flush=True)
+        return None
 
 
 def fetch(offer: Offer, holder: Any) -> Files | None:
     """A state from its holder; None if it or its node is gone."""
     try:
-        found: Files | None = ray.get(holder.get.remote(offer), timeout=60)
+        found: Files | None = ray.get(holder.get.remote(offer), timeout=MOVE_S)
     except RayError:
         return None
     return found

@@ -15,7 +15,8 @@ class MemoryTier:
 
     Args:
         attempt: this attempt's number.
-        send: keeps a state in every holder that is to have it; may raise, which costs this state only.
+        send: keeps a state in every holder that is to have it; may raise, which costs this state only, and must end in
+            any case: the run's end waits for it.
         say: where a failure is said, once.
     """
 
