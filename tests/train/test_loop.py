@@ -18,7 +18,7 @@ from medtrain.tracking import Tracker
 from medtrain.train import adapters, attempts, checkpoint, validation
 from medtrain.train.checkpoint import Checkpoint, Progress
 from medtrain.train.engine import Engine
-from medtrain.train.loop import Run, train
+from medtrain.train.loop import Run, steps, train
 from medtrain.train.loss import LossModule
 from medtrain.train.model import load_base
 from medtrain.train.notice import Leaving, Notice
@@ -156,6 +156,30 @@ def test_a_run_gone_on_with_is_the_run(made: Store, tmp_path: Path) -> None:
         {line["step"]: line["loss"] for line in logged(tmp_path / n) if "loss" in line} for n in ("again", "whole")
     )
     assert ours == {step: loss for step, loss in theirs.items() if step > 3}
+
+
+def durable(run: Run) -> list[int]:
+    """The steps whose checkpoints are in storage."""
+    return [int(name[5:13]) for name in run.store.folders(checkpoint.FOLDER)]
+
+
+def test_a_run_that_is_killed_often_writes_its_checkpoints_at_the_same_steps(made: Store, tmp_path: Path) -> None:
+    """Killed in every third step and gone on with from memory; a checkpoint is due in every fourth."""
+    settings: dict[str, Any] = {"checkpoint": {"every_steps": 4, "keep": 9}, "validation": {"every_steps": 99}}
+    run, found = opened(made, tmp_path / "run", **settings), None
+    for _ in range(2):
+        going = steps(run)
+        wanted = next(going)
+        for _ in range(3):
+            metrics = run.engine.step(wanted.micro_batches, wanted.learning_rate, done=wanted.done)
+            wanted = going.send(metrics)
+        assert run.saver is not None
+        run.saver.finish()
+        found = Checkpoint("memory", run.progress, run.engine.state())
+        run = opened(made, tmp_path / "run", found, **settings)
+    assert found is not None and found.progress.step == 6 and durable(run) == [4]
+    train(run)
+    assert durable(run) == [4, 8]
 
 
 def in_step(run: Run, step: int) -> list[str]:

@@ -121,7 +121,7 @@ def steps(run: Run[E]) -> Steps:
     """
     config = run.config
     every = config.validation.every_steps or max(1, run.steps // 10)
-    saved, light = run.progress.step, config.checkpoint.memory_every_steps
+    light, heavy = config.checkpoint.memory_every_steps, config.checkpoint.every_steps
     while run.progress.step < run.steps and not _given_up(run):
         word = yield from _step(run)
         if word is None:
@@ -129,10 +129,10 @@ def steps(run: Run[E]) -> Steps:
         done = run.progress.step
         last = done == run.steps
         improved = bool(run.held_out) and (done % every == 0 or last) and _validate(run)
-        durable = improved or last or bool(word) or done - saved >= config.checkpoint.every_steps or _given_up(run)
+        # By the step alone: counted from where an attempt began, kills that come often would put them off for ever.
+        durable = improved or last or bool(word) or done % heavy == 0 or _given_up(run)
         if durable or (light and done % light == 0):
             _save(run, durable)
-        saved = done if durable else saved
         if word and not last:
             _close(run)
             raise Leaving(f"{word}: step {done} is saved")
