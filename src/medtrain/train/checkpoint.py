@@ -112,6 +112,7 @@ def write(store: Store, attempt: Attempt, progress: Progress, state: State) -> s
         store.settle(f"{folder}/{name}")
     attempts.check(store, attempt)
     store.write(f"{folder}/{MARKER}", json.dumps(sums).encode())
+    store.settle(f"{folder}/{MARKER}")  # older checkpoints are deleted next: without its marker this one is none
     return folder
 
 
