@@ -211,8 +211,9 @@ def test_an_adapter_that_learned_nothing_is_said(base_path: Path, store: Store) 
 
 
 def test_what_does_not_go_together_is_refused() -> None:
-    assert "engine.zero_stage to 0, 1 or 2" in adapters.refusal({"kind": "adalora"}, 3, "last")
-    assert "validation.keep: last" in adapters.refusal({"kind": "adalora"}, 2, "best")
-    assert adapters.refusal({"kind": "adalora"}, 2, "last") == adapters.refusal({"kind": "lora"}, 3, "best") == ""
+    assert "engine.zero_stage to 0, 1 or 2" in adapters.refusal({"kind": "adalora"}, 3, "last", 0)
+    assert "validation.keep: last" in adapters.refusal({"kind": "adalora"}, 2, "best", 0)
+    assert "validation.patience: 0" in adapters.refusal({"kind": "adalora"}, 2, "last", 1)
+    assert adapters.refusal({"kind": "adalora"}, 2, "last", 0) == adapters.refusal({"kind": "lora"}, 3, "best", 1) == ""
     with pytest.raises(ConfigError, match="not below init_rank"):
         adapters.validate({"kind": "adalora", "target_rank": 12})

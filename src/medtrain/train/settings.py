@@ -104,7 +104,7 @@ class TrainConfig(Config):
                 f"optimizer.kind={kind} with engine.zero_stage={stage}: shards of its blocks cannot be put together "
                 "again; set engine.zero_stage: 0, or optimizer.kind: adamw"
             )
-        refused = adapters.refusal(self.adapter, stage, self.validation.keep)
+        refused = adapters.refusal(self.adapter, stage, self.validation.keep, self.validation.patience)
         if refused:
             raise ValueError(refused)
         return self
