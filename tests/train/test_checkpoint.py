@@ -36,6 +36,7 @@ def latest_step(store: Store, warnings: list[str] | None = None) -> int | None:
 
 def test_what_is_written_is_read_back(store: Store) -> None:
     progress = Progress(7, best_step=5, best_loss=1.25, stale=2, below_one_step=3, first_loss=4.0, trained_tokens=9)
+    progress = replace(progress, recent=(2.0, 1.5), rollbacks=3, skipped=(2,), skipped_ids=("a",), lowered=(4, 4))
     folder = checkpoint.write(store, attempts.claim(store), progress, state(7))
     found = checkpoint.latest(store)
     assert found is not None and found.path == folder

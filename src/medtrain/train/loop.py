@@ -189,7 +189,7 @@ def _go_back(run: Run[E], why: str, ids: list[str]) -> None:
     run.engine = run.open_engine(kept)
     if run.bar is not None:
         run.bar.done = run.progress.step
-        what = "its batch is left out" if run.progress.skipped != now.skipped else "at half the learning rate"
+        what = "its batch is left out" if run.progress.skipped != now.skipped else "from it on at half the rate"
         print(f"step {now.step + 1}: {why}; back to step {run.progress.step}, {what}: {', '.join(ids)}", flush=True)
 
 
