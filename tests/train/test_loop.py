@@ -279,6 +279,23 @@ def test_a_lowered_rate_is_the_same_whatever_state_a_run_went_back_to(made: Stor
         assert all(torch.equal(tensor, found_weights[name]) for name, tensor in whole.engine.weights().items())
 
 
+def test_a_leap_is_met_once_and_its_batch_then_taken_at_half_the_rate(made: Store, tmp_path: Path) -> None:
+    """The loss of a step is that of the weights before it: at any rate of the step it would leap again."""
+    trouble = {"policy": "lower_lr", "spike": 5.0}
+    run, rates = opened(made, tmp_path / "run", epochs=4, trouble=trouble, optimizer={"schedule": "constant"}), []
+    going = steps(run)
+    with contextlib.suppress(StopIteration):
+        wanted = next(going)
+        while True:
+            metrics = run.engine.step(wanted.micro_batches, wanted.learning_rate, done=wanted.done)
+            if wanted.done == 12:
+                rates.append(wanted.learning_rate)
+                metrics["loss"] *= 6
+            wanted = going.send(metrics)
+    assert rates == [2e-4, 1e-4] and run.progress.step == 16
+    assert run.progress.rollbacks == 1 and run.progress.lowered == (12,)
+
+
 def test_word_to_leave_saves_the_step_and_ends_the_worker(made: Store, tmp_path: Path) -> None:
     settings: dict[str, Any] = {"checkpoint": {"every_steps": 100}, "validation": {"every_steps": 5}}
     run = opened(made, tmp_path / "run", **settings)

@@ -153,7 +153,8 @@ def _step(run: Run[E]) -> Generator[Step, dict[str, float], str | None]:
     metrics = yield Step(micro_batches, rate, now.step, bool(word), upcoming)
     leaving = metrics.pop("leaving")
     ids = [run.name_of(row) for micro in micro_batches for row in micro.rows]
-    why = trouble.found(run.config.trouble, metrics, now.recent)
+    usual = () if now.step in now.lowered else now.recent  # its rate does not change its loss: that may leap once
+    why = trouble.found(run.config.trouble, metrics, usual)
     if why:
         _go_back(run, why, ids)
         return None
