@@ -34,11 +34,11 @@ def base_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def attached(path: Path, **settings: Any) -> tuple[Any, dict[str, torch.nn.Parameter], Allocator]:
-    """A model with a fresh adapter, its parameters as the loss module names them, and its rule."""
+def attached(path: Path, steps: int = STEPS, **settings: Any) -> tuple[Any, dict[str, torch.nn.Parameter], Allocator]:
+    """A model with a fresh adapter, its parameters as the loss module names them, and its rule in a run of `steps`."""
     base = load_base(str(path), ModelConfig(precision="fp32"), torch.device("cpu"))
     model = adapters.attach(base, {**SETTINGS, **settings}, seed=0)
-    rule = adapters.rule({**SETTINGS, **settings}, model, STEPS)
+    rule = adapters.rule({**SETTINGS, **settings}, model, steps)
     assert isinstance(rule, Allocator)
     return model, trainable(LossModule(model)), rule
 
@@ -185,6 +185,18 @@ def test_both_readings_and_the_scaled_schedule() -> None:
     adapters.check_length({"kind": "lora"}, 1)
 
 
+def test_a_run_has_a_step_to_judge_triplets_by_or_is_refused(base_path: Path) -> None:
+    for steps in (1, 2):
+        with pytest.raises(ConfigError, match=rf"{steps} optimizer step.* leaves 1, .* train 3 steps or more"):
+            attached(base_path, steps, schedule="scaled")
+    with pytest.raises(ConfigError, match="30 with a frozen pattern leaves 1, "):
+        adapters.check_length({"kind": "adalora", "tinit": 0, "tfinal": 30}, 31)
+    _, parameters, rule = attached(base_path, 3, schedule="scaled")
+    for step in (1, 2, 3):
+        rule.after_step(step, *stream(parameters, step), clipped=1.0)
+    assert rule.frozen and sum(int(kept.sum()) for kept in rule.pattern.values()) == rule.budget.target
+
+
 def test_a_pruned_adapter_opens_in_plain_peft_with_the_same_logits(base_path: Path, store: Store) -> None:
     model, parameters, rule = attached(base_path)
     for step in (1, rule.budget.freeze):
@@ -211,8 +223,9 @@ def test_an_adapter_that_learned_nothing_is_said(base_path: Path, store: Store) 
 
 
 def test_what_does_not_go_together_is_refused() -> None:
-    assert "engine.zero_stage to 0, 1 or 2" in adapters.refusal({"kind": "adalora"}, 3, "last")
-    assert "validation.keep: last" in adapters.refusal({"kind": "adalora"}, 2, "best")
-    assert adapters.refusal({"kind": "adalora"}, 2, "last") == adapters.refusal({"kind": "lora"}, 3, "best") == ""
+    assert "engine.zero_stage to 0, 1 or 2" in adapters.refusal({"kind": "adalora"}, 3, "last", 0)
+    assert "validation.keep: last" in adapters.refusal({"kind": "adalora"}, 2, "best", 0)
+    assert "validation.patience: 0" in adapters.refusal({"kind": "adalora"}, 2, "last", 1)
+    assert adapters.refusal({"kind": "adalora"}, 2, "last", 0) == adapters.refusal({"kind": "lora"}, 3, "best", 1) == ""
     with pytest.raises(ConfigError, match="not below init_rank"):
         adapters.validate({"kind": "adalora", "target_rank": 12})

@@ -36,6 +36,7 @@ def latest_step(store: Store, warnings: list[str] | None = None) -> int | None:
 
 def test_what_is_written_is_read_back(store: Store) -> None:
     progress = Progress(7, best_step=5, best_loss=1.25, stale=2, below_one_step=3, first_loss=4.0, trained_tokens=9)
+    progress = replace(progress, recent=(2.0, 1.5), rollbacks=3, skipped=(2,), skipped_ids=("a",), lowered=(4, 4))
     folder = checkpoint.write(store, attempts.claim(store), progress, state(7))
     found = checkpoint.latest(store)
     assert found is not None and found.path == folder
@@ -150,6 +151,26 @@ def pruned(store: Store, attempt: Attempt, keep: int, best_step: int, step: int)
 
 def test_pruning_keeps_the_newest_and_the_best(store: Store) -> None:
     assert pruned(store, written(store, 10, 20, 30, 40), 2, 20, 50) == [20, 40, 50]
+
+
+def test_everything_is_on_the_medium_before_an_older_one_goes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A power failure in between must leave one whole checkpoint, marker and all."""
+    attempt, done = written(store, 10), list[tuple[str, str]]()
+    settle, delete = Store.settle, Store.delete
+
+    def settled(self: Store, path: str) -> None:
+        done.append(("settle", path.rpartition("/")[2]))
+        settle(self, path)
+
+    def deleted(self: Store, path: str) -> None:
+        done.append(("delete", path.rpartition("/")[2][:13]))
+        delete(self, path)
+
+    monkeypatch.setattr(Store, "settle", settled)
+    monkeypatch.setattr(Store, "delete", deleted)
+    assert pruned(store, attempt, 1, 0, 20) == [20]
+    files = ("state.safetensors", "progress.json", checkpoint.MARKER)
+    assert done == [*(("settle", name) for name in files), ("delete", "step-00000010")]
 
 
 def test_pruning_deletes_old_partial_ones_and_none_of_a_later_attempt(store: Store) -> None:

@@ -49,7 +49,7 @@ def filled(model: Any, value: float) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize(("keep", "value"), [("last", 9.0), ("best", 6.0)])
 def test_the_weights_are_the_last_or_the_best(made: Store, keep: str, value: float) -> None:
     run, model, store = ended(
-        made, keep, Progress(step=9, best_step=6, best_loss=1.5, skipped=(3,), skipped_ids=("a",))
+        made, keep, Progress(step=9, best_step=6, best_loss=1.5, skipped=(3,), skipped_ids=("a",), lowered=(4,))
     )
     state = {f"weight/{name}": tensor for name, tensor in filled(model, 6.0).items()}
     checkpoint.write(store, attempts.claim(store), Progress(step=6), state)
@@ -58,7 +58,7 @@ def test_the_weights_are_the_last_or_the_best(made: Store, keep: str, value: flo
     assert all(bool((tensor == value).all()) for tensor in saved.values())
     result = json.loads(store.read("result.json"))
     assert result["kept_step"] == value and result["skipped_ids"] == ["a"] and result["planned_steps"] == 9
-    assert "last_loss" not in result and store.exists("adapter/tokenizer.json")
+    assert result["lowered"] == [4] and "last_loss" not in result and store.exists("adapter/tokenizer.json")
 
 
 def test_a_best_step_that_is_gone_is_said(made: Store) -> None:

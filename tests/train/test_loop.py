@@ -1,5 +1,6 @@
 """The loop in one process: what it logs, when it saves, when it stops, and that it goes on where it was."""
 
+import contextlib
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,7 +19,7 @@ from medtrain.tracking import Tracker
 from medtrain.train import adapters, attempts, checkpoint, validation
 from medtrain.train.checkpoint import Checkpoint, Progress
 from medtrain.train.engine import Engine
-from medtrain.train.loop import Run, train
+from medtrain.train.loop import Run, steps, train
 from medtrain.train.loss import LossModule
 from medtrain.train.model import load_base
 from medtrain.train.notice import Leaving, Notice
@@ -158,6 +159,30 @@ def test_a_run_gone_on_with_is_the_run(made: Store, tmp_path: Path) -> None:
     assert ours == {step: loss for step, loss in theirs.items() if step > 3}
 
 
+def durable(run: Run) -> list[int]:
+    """The steps whose checkpoints are in storage."""
+    return [int(name[5:13]) for name in run.store.folders(checkpoint.FOLDER)]
+
+
+def test_a_run_that_is_killed_often_writes_its_checkpoints_at_the_same_steps(made: Store, tmp_path: Path) -> None:
+    """Killed in every third step and gone on with from memory; a checkpoint is due in every fourth."""
+    settings: dict[str, Any] = {"checkpoint": {"every_steps": 4, "keep": 9}, "validation": {"every_steps": 99}}
+    run, found = opened(made, tmp_path / "run", **settings), None
+    for _ in range(2):
+        going = steps(run)
+        wanted = next(going)
+        for _ in range(3):
+            metrics = run.engine.step(wanted.micro_batches, wanted.learning_rate, done=wanted.done)
+            wanted = going.send(metrics)
+        assert run.saver is not None
+        run.saver.finish()
+        found = Checkpoint("memory", run.progress, run.engine.state())
+        run = opened(made, tmp_path / "run", found, **settings)
+    assert found is not None and found.progress.step == 6 and durable(run) == [4]
+    train(run)
+    assert durable(run) == [4, 8]
+
+
 def in_step(run: Run, step: int) -> list[str]:
     """The samples of a step."""
     return [run.name_of(row) for micro in run.plan.at(step) for row in micro.rows]
@@ -213,6 +238,62 @@ def test_a_run_that_keeps_going_back_ends(made: Store, tmp_path: Path) -> None:
         train(opened(made, tmp_path / "run", poisoned=bad, **settings))
     with pytest.raises(TrainingError, match=r"step 3: the loss is nan, after 3 rollback\(s\)"):
         train(opened(made, tmp_path / "low", poisoned=bad[2:3], trouble={"policy": "lower_lr"}))
+
+
+def calmed(run: Run, limit: float) -> dict[int, float]:
+    """Train a run whose loss is infinite in its sixth step at a learning rate above `limit`; the rates by step."""
+    rates, going = dict[int, float](), steps(run)
+    with contextlib.suppress(StopIteration):
+        wanted = next(going)
+        while True:
+            rates[wanted.done] = wanted.learning_rate
+            metrics = run.engine.step(wanted.micro_batches, wanted.learning_rate, done=wanted.done)
+            if wanted.done == 5 and wanted.learning_rate > limit:
+                metrics["loss"] = float("inf")
+            wanted = going.send(metrics)
+    return rates
+
+
+def test_a_lowered_rate_is_the_same_whatever_state_a_run_went_back_to(made: Store, tmp_path: Path) -> None:
+    """Neither how often states are kept counts, nor where the run was killed, before its trouble or after it."""
+    settings: dict[str, Any] = {"trouble": {"policy": "lower_lr"}, "validation": {"every_steps": 99}}
+    often = {"every_steps": 3, "memory_every_steps": 1, "keep": 9}
+    whole = opened(made, tmp_path / "whole", checkpoint=often, **settings)
+    usual = {step: learning_rate(whole.config.optimizer, step, whole.steps) for step in range(8)}
+    wanted = calmed(whole, usual[5] / 3)
+    assert wanted == {step: rate if step < 5 else rate / 4 for step, rate in usual.items()}
+    assert whole.progress.rollbacks == 2 and whole.progress.lowered == (5, 5)
+    runs = []
+    for every in (0, 4):
+        seldom = {"memory_every_steps": every}
+        runs.append(opened(made, tmp_path / f"every{every}", checkpoint=seldom, **settings))
+    for folder in whole.store.folders(checkpoint.FOLDER)[:2]:
+        found = checkpoint.read(whole.store, f"{checkpoint.FOLDER}/{folder}")
+        assert isinstance(found, Checkpoint)
+        runs.append(opened(made, tmp_path / folder, found, checkpoint=often, **settings))
+    assert [run.progress.step for run in runs] == [0, 0, 3, 6]
+    for run in runs:
+        begun = run.progress.step
+        assert calmed(run, usual[5] / 3) == {step: rate for step, rate in wanted.items() if step >= begun}
+        found_weights = run.engine.weights()
+        assert all(torch.equal(tensor, found_weights[name]) for name, tensor in whole.engine.weights().items())
+
+
+def test_a_leap_is_met_once_and_its_batch_then_taken_at_half_the_rate(made: Store, tmp_path: Path) -> None:
+    """The loss of a step is that of the weights before it: at any rate of the step it would leap again."""
+    trouble = {"policy": "lower_lr", "spike": 5.0}
+    run, rates = opened(made, tmp_path / "run", epochs=4, trouble=trouble, optimizer={"schedule": "constant"}), []
+    going = steps(run)
+    with contextlib.suppress(StopIteration):
+        wanted = next(going)
+        while True:
+            metrics = run.engine.step(wanted.micro_batches, wanted.learning_rate, done=wanted.done)
+            if wanted.done == 12:
+                rates.append(wanted.learning_rate)
+                metrics["loss"] *= 6
+            wanted = going.send(metrics)
+    assert rates == [2e-4, 1e-4] and run.progress.step == 16
+    assert run.progress.rollbacks == 1 and run.progress.lowered == (12,)
 
 
 def test_word_to_leave_saves_the_step_and_ends_the_worker(made: Store, tmp_path: Path) -> None:

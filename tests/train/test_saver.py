@@ -83,6 +83,36 @@ def test_a_full_disk_is_said_and_the_next_interval_tries_again(store: Store, mon
     assert [int(name[5:13]) for name in store.folders(checkpoint.FOLDER)] == [10, 30]
 
 
+def test_storage_that_cannot_even_be_listed_ends_no_run(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is out from the first write on, until that was said."""
+    checkpoint.write(store, attempts.claim(store), Progress(step=10), state(10))
+    out, said = threading.Event(), list[str]()
+
+    def say(text: str, flush: bool) -> None:
+        said.append(text)
+        out.clear()
+
+    def failing(name: str) -> Any:
+        original = getattr(Store, name)
+
+        def call(self: Store, *given: Any) -> Any:
+            if out.is_set():
+                raise OSError(errno.EIO, "Input/output error")
+            return original(self, *given)
+
+        return call
+
+    saver = Saver(store, attempts.claim(store), 2, say)
+    for name in ("write", "files", "folders", "exists", "delete"):
+        monkeypatch.setattr(Store, name, failing(name))
+    out.set()
+    saver.save(Progress(step=20), state(20))
+    saver.save(Progress(step=30), state(30))
+    saver.finish()
+    assert len(said) == 1 and "Input/output error" in said[0] and "the last whole one is step 10" in said[0]
+    assert [int(name[5:13]) for name in store.folders(checkpoint.FOLDER)] == [10, 30]
+
+
 def test_a_last_state_that_cannot_be_saved_is_an_error(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     saver = fresh(store, [])
     refusing(monkeypatch, {20})

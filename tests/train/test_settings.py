@@ -23,6 +23,10 @@ def config(**settings: Any) -> TrainConfig:
             {"adapter": {"kind": "adalora"}, "validation": {"keep": "last"}, "engine": {"zero_stage": 3}},
             "set engine.zero_stage to 0, 1 or 2",
         ),
+        (
+            {"adapter": {"kind": "adalora"}, "validation": {"keep": "last", "patience": 2}},
+            "validation.patience=2: .* set validation.patience: 0",
+        ),
         ({"adapter": {"kind": "lora", "rnak": 4}}, "rnak"),
         ({"stage": 1}, "stage"),
     ],

@@ -39,6 +39,8 @@ def test_the_policies() -> None:
     assert skipping == replace(back, rollbacks=2, skipped=(3, 7), skipped_ids=("x", "a", "b"))
     assert replace(skipping, step=8).updates == 6
     lowered = answer(TroubleConfig(policy="lower_lr"), now, back, "why", ["a"])
-    assert lowered == replace(back, rollbacks=2, skipped=(3,), skipped_ids=("x",), rate_scale=0.5)
+    assert lowered == replace(back, rollbacks=2, skipped=(3,), skipped_ids=("x",), lowered=(7,))
+    twice = answer(TroubleConfig(policy="lower_lr"), replace(now, lowered=(7,)), back, "why", ["a"])
+    assert [replace(twice, step=step).rate_scale for step in (4, 6, 7, 8)] == [1, 1, 0.25, 0.25]
     with pytest.raises(TrainingError):
         answer(TroubleConfig(policy="skip_batch"), replace(now, rollbacks=3), back, "why", [])

@@ -51,7 +51,7 @@ class Budget:
 
     @classmethod
     def checked(cls, **numbers: int) -> "Budget":
-        """A budget with a phase to prune in.
+        """A budget with a phase to prune in, and a step before its end to judge triplets by.
 
         Raises:
             ConfigError: the run is too short; the message has the arithmetic.
@@ -62,6 +62,12 @@ class Budget:
                 f"adapter.schedule: {made.steps} optimizer steps - {made.tail} with a frozen pattern leaves "
                 f"{made.freeze}, of which {made.tinit} come before the budget phase: nothing is left to prune in; "
                 "train more epochs, lower batch.size, or set adapter.schedule: scaled"
+            )
+        if made.freeze < 2:  # a step's gradients count if it comes before the one that freezes
+            raise ConfigError(
+                f"adapter.schedule: {made.steps} optimizer step(s) - {made.tail} with a frozen pattern leaves "
+                f"{made.freeze}, at which the pattern is made: no step before it says which triplets count; train 3 "
+                "steps or more (more epochs, a lower batch.size) with adapter.schedule: scaled"
             )
         return made
 

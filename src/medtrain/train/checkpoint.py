@@ -48,13 +48,18 @@ class Progress:
     """Steps (from 0) whose batch is left out."""
     skipped_ids: tuple[str, ...] = ()
     """The samples of those batches."""
-    rate_scale: float = 1.0
-    """What the learning rate is multiplied with."""
+    lowered: tuple[int, ...] = ()
+    """Steps (from 0) from which on the learning rate is half of what it was; one that is here twice halves it twice."""
 
     @property
     def updates(self) -> int:
         """Optimizer steps that changed the weights."""
         return self.step - sum(step < self.step for step in self.skipped)
+
+    @property
+    def rate_scale(self) -> float:
+        """What the learning rate of the next step is multiplied with, wherever the run went back to or was killed."""
+        return float(0.5 ** sum(step <= self.step for step in self.lowered))
 
 
 @dataclass(frozen=True)
@@ -112,6 +117,7 @@ def write(store: Store, attempt: Attempt, progress: Progress, state: State) -> s
         store.settle(f"{folder}/{name}")
     attempts.check(store, attempt)
     store.write(f"{folder}/{MARKER}", json.dumps(sums).encode())
+    store.settle(f"{folder}/{MARKER}")  # older checkpoints are deleted next: without its marker this one is none
     return folder
 
 

@@ -40,8 +40,8 @@ def write(run: Run[E], model: Any, weights: dict[str, torch.Tensor], tokenizer: 
     kept = progress.best_step if best and progress.best_step else progress.step
     numbers = {name: value for name, value in asdict(progress).items() if not isinstance(value, tuple)}
     finite = {name: value for name, value in numbers.items() if math.isfinite(value)}
-    skipped = {"skipped_ids": list(progress.skipped_ids)} if progress.skipped_ids else {}
-    result = {**finite, **skipped, "kept_step": kept, "planned_steps": run.steps}
+    troubled = {name: value for name in ("skipped_ids", "lowered") if (value := getattr(progress, name))}
+    result = {**finite, **troubled, "kept_step": kept, "planned_steps": run.steps}
     run.store.write(RESULT, json.dumps(result).encode())
     if run.tracker is not None:
         run.tracker.close()

@@ -121,7 +121,7 @@ def steps(run: Run[E]) -> Steps:
     """
     config = run.config
     every = config.validation.every_steps or max(1, run.steps // 10)
-    saved, light = run.progress.step, config.checkpoint.memory_every_steps
+    light, heavy = config.checkpoint.memory_every_steps, config.checkpoint.every_steps
     while run.progress.step < run.steps and not _given_up(run):
         word = yield from _step(run)
         if word is None:
@@ -129,10 +129,10 @@ def steps(run: Run[E]) -> Steps:
         done = run.progress.step
         last = done == run.steps
         improved = bool(run.held_out) and (done % every == 0 or last) and _validate(run)
-        durable = improved or last or bool(word) or done - saved >= config.checkpoint.every_steps or _given_up(run)
+        # By the step alone: counted from where an attempt began, kills that come often would put them off for ever.
+        durable = improved or last or bool(word) or done % heavy == 0 or _given_up(run)
         if durable or (light and done % light == 0):
             _save(run, durable)
-        saved = done if durable else saved
         if word and not last:
             _close(run)
             raise Leaving(f"{word}: step {done} is saved")
@@ -153,7 +153,8 @@ def _step(run: Run[E]) -> Generator[Step, dict[str, float], str | None]:
     metrics = yield Step(micro_batches, rate, now.step, bool(word), upcoming)
     leaving = metrics.pop("leaving")
     ids = [run.name_of(row) for micro in micro_batches for row in micro.rows]
-    why = trouble.found(run.config.trouble, metrics, now.recent)
+    usual = () if now.step in now.lowered else now.recent  # its rate does not change its loss: that may leap once
+    why = trouble.found(run.config.trouble, metrics, usual)
     if why:
         _go_back(run, why, ids)
         return None
@@ -189,7 +190,7 @@ def _go_back(run: Run[E], why: str, ids: list[str]) -> None:
     run.engine = run.open_engine(kept)
     if run.bar is not None:
         run.bar.done = run.progress.step
-        what = "its batch is left out" if run.progress.skipped != now.skipped else "at half the learning rate"
+        what = "its batch is left out" if run.progress.skipped != now.skipped else "from it on at half the rate"
         print(f"step {now.step + 1}: {why}; back to step {run.progress.step}, {what}: {', '.join(ids)}", flush=True)
 
 

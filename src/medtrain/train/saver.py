@@ -29,6 +29,7 @@ class Saver:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._running: Future[str] | None = None
         self._refused = ""
+        self._last_step = checkpoint.last_whole_step(store)
 
     def save(self, progress: Progress, state: State) -> None:
         """Begin to write a checkpoint; waits where the one before is still being written. `state` must not change.
@@ -61,13 +62,14 @@ class Saver:
             written = checkpoint.write(self._store, self.attempt, progress, state)
         except OSError as error:
             checkpoint.discard(self._store, self.attempt, progress.step)
-            last = checkpoint.last_whole_step(self._store)
+            last = self._last_step  # remembered: storage that refuses a file may refuse to be listed too
             refused = (
                 f"checkpoint of step {progress.step}: {self._store.root} refuses ({error.strerror or error}); "
                 f"the last whole one is {'step ' + str(last) if last else 'none'}"
             )
             self._say(f"{refused}; training goes on, the next interval tries again", flush=True)
             return refused
+        self._last_step = progress.step
         try:
             checkpoint.prune(self._store, self._keep, progress.best_step, written)
         except OSError as error:

@@ -32,7 +32,7 @@ class CheckpointConfig(Config):
     """What a killed run goes on from."""
 
     every_steps: int = knob(50, ge=1)
-    """Steps between checkpoints."""
+    """Steps between checkpoints: one at each multiple of it, wherever the run was gone on with."""
     keep: int = knob(2, ge=1)
     """How many of the newest are kept, beside the best."""
     memory_every_steps: int = knob(4, ge=0)
@@ -104,7 +104,7 @@ class TrainConfig(Config):
                 f"optimizer.kind={kind} with engine.zero_stage={stage}: shards of its blocks cannot be put together "
                 "again; set engine.zero_stage: 0, or optimizer.kind: adamw"
             )
-        refused = adapters.refusal(self.adapter, stage, self.validation.keep)
+        refused = adapters.refusal(self.adapter, stage, self.validation.keep, self.validation.patience)
         if refused:
             raise ValueError(refused)
         return self

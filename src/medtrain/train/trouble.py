@@ -20,7 +20,7 @@ class TroubleConfig(Config):
     """A loss or gradient that is no number, and a loss that leaps."""
 
     policy: Literal["stop", "skip_batch", "lower_lr"] = "stop"
-    """End the run; or go back to the last state and leave the batch out, or take it at half the learning rate."""
+    """End the run; or go back to the last state and leave the batch out, or halve the learning rate from it on."""
     spike: float | None = Field(default=None, gt=1)
     """A loss above this many times the median of the last 16 is trouble too; null looks for NaN and infinity alone."""
     rollbacks: int = Field(default=3, ge=0)
@@ -57,8 +57,8 @@ def answer(config: TroubleConfig, now: Progress, back: Progress, why: str, ids: 
         rollbacks=now.rollbacks + 1,
         skipped=now.skipped,
         skipped_ids=now.skipped_ids,
-        rate_scale=now.rate_scale,
+        lowered=now.lowered,
     )
     if config.policy == "lower_lr":
-        return replace(marked, rate_scale=now.rate_scale / 2)
+        return replace(marked, lowered=(*now.lowered, now.step))
     return replace(marked, skipped=(*now.skipped, now.step), skipped_ids=(*now.skipped_ids, *ids))

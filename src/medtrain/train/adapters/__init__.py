@@ -1,7 +1,7 @@
 """Adapters: one file each, named by `adapter.kind`.
 
 A plug-in has `Config` and `attach(model, config, seed)`. One that acts in training also has `rule(config, model,
-steps)`, `refusal(config, zero_stage, keep)` for what it does not go with, and `check_length(config, steps)`.
+steps)`, `refusal(config, zero_stage, keep, patience)` for what it does not go with, and `check_length(config, steps)`.
 """
 
 from collections.abc import Mapping
@@ -46,10 +46,12 @@ def validate(adapter: dict[str, Any]) -> Config:
     return parse(kind, adapter)
 
 
-def refusal(adapter: dict[str, Any], zero_stage: int, keep: str) -> str:
-    """Why an adapter does not go with a ZeRO stage or with a choice of weights; empty where it does."""
+def refusal(adapter: dict[str, Any], zero_stage: int, keep: str, patience: int) -> str:
+    """Why an adapter does not go with a ZeRO stage, a choice of weights or an early stop; empty where it does."""
     module = plugins.load("train", "adapters", str(adapter.get("kind", "lora")))
-    return str(module.refusal(validate(adapter), zero_stage, keep)) if hasattr(module, "refusal") else ""
+    if not hasattr(module, "refusal"):
+        return ""
+    return str(module.refusal(validate(adapter), zero_stage, keep, patience))
 
 
 def check_length(adapter: dict[str, Any], steps: int) -> None:

@@ -89,7 +89,7 @@ def attach(model: torch.nn.Module, config: Config, seed: int) -> Any:
     return attached
 
 
-def refusal(config: Config, zero_stage: int, keep: str) -> str:
+def refusal(config: Config, zero_stage: int, keep: str, patience: int) -> str:
     """Why an engine or a choice of weights does not go with this adapter; empty where it does."""
     if zero_stage == 3:
         return (
@@ -100,6 +100,11 @@ def refusal(config: Config, zero_stage: int, keep: str) -> str:
         return (
             "adapter.kind=adalora with validation.keep=best: weights from before the end of the budget phase have "
             "too high a rank; set validation.keep: last"
+        )
+    if patience:
+        return (
+            f"adapter.kind=adalora with validation.patience={patience}: a run that stops before the end of the budget "
+            "phase has too high a rank; set validation.patience: 0"
         )
     return ""
 
