@@ -20,7 +20,8 @@ class TroubleConfig(Config):
     """A loss or gradient that is no number, and a loss that leaps."""
 
     policy: Literal["stop", "skip_batch", "lower_lr"] = "stop"
-    """End the run; or go back to the last state and leave the batch out, or halve the learning rate from it on."""
+    """End the run; or go back to the last state and leave the batch out, or halve the learning rate from it on: a
+    leap is then taken once, while NaN from the same weights comes again and ends the run after `rollbacks`."""
     spike: float | None = Field(default=None, gt=1)
     """A loss above this many times the median of the last 16 is trouble too; null looks for NaN and infinity alone."""
     rollbacks: int = Field(default=3, ge=0)
