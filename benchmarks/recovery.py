@@ -33,7 +33,9 @@ from medtrain.artifacts import Artifact, Identity, Policy, begin
 from medtrain.storage import Store
 from medtrain.tokens.shards import Sample, shard_path, write_shard
 
-VOCABULARY, ROWS, KILL_AT, STEPS, LOST_STEPS = 4096, 512, 26, 60, 5
+VOCABULARY, ROWS, STEPS, LOST_STEPS = 4096, 512, 60, 5
+KILL_AT = 27
+"""The last step before a light state: three steps lie behind the newest one."""
 RUN: dict[str, Any] = {
     "stage": 1,
     "tokens": "made",
