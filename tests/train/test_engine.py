@@ -200,3 +200,25 @@ def test_a_released_engine_leaves_no_model_behind(made: Store) -> None:
     engine.release()
     gc.collect()
     assert alive() is None
+
+
+@pytest.mark.parametrize(("source", "target"), [(0, 1), (1, 2), (2, 3), (3, 0)])
+def test_a_state_of_one_zero_stage_goes_on_at_another(made: Store, source: int, target: int) -> None:
+    """The last test of all: ZeRO-3 replaces the linear function of the process."""
+    stays, _, plan = opened(made, "fp32", engine={"zero_stage": source})
+    start = stays.weights()
+    for step in range(6):
+        if step == 3:
+            middle = stays.state()
+        stays.step(plan.at(step), 1e-2)
+    wanted = stays.state()
+    stays.release()
+    goes, _, _ = opened(made, "fp32", engine={"zero_stage": target}, state=middle)
+    goes.go_on(middle, 3)
+    for step in range(3, 6):
+        goes.step(plan.at(step), 1e-2)
+    found = goes.state()
+    goes.release()
+    for kind, begin in (("weight", start), *((moment, None) for moment in MOMENTS)):
+        d = apart(of_kind(found, kind), of_kind(wanted, kind), begin)
+        assert d <= 1e-4, f"{kind}: d = {d:.1e}"
