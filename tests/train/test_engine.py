@@ -25,8 +25,8 @@ from medtrain.train.engine import Engine
 from medtrain.train.loss import LossModule
 from medtrain.train.model import ModelConfig, load_base
 from medtrain.train.optimizer import OptimizerConfig
-from medtrain.train.order import BatchConfig, Plan
-from medtrain.train.state import set_weights, trainable
+from medtrain.train.order import BatchConfig, MicroBatch, Plan
+from medtrain.train.state import MOMENTS, State, set_weights, trainable
 
 pytestmark = pytest.mark.usefixtures("group_of_one")
 
@@ -37,15 +37,32 @@ def opened(made: Store, precision: str, **settings: Any) -> tuple[Engine, Sample
     """An engine over the made artifacts, the same each time."""
     engine = EngineConfig.model_validate({"zero_stage": 1, **settings.get("engine", {})})
     optimizer = OptimizerConfig.model_validate(settings.get("optimizer", {}))
+    batch = settings.get("batch", BATCH)
     samples = Samples.open(locate(made, "tokens", "tiny"))
     rows = samples.select("train")
-    plan = Plan(rows, samples.lengths[rows], BATCH, seed=3, epochs=1)
+    plan = Plan(rows, samples.lengths[rows], batch, seed=3, epochs=1)
     config = ModelConfig.model_validate({"precision": precision})
-    base = load_base(str(made.local("bases/tiny")), config, torch.device("cpu"), BATCH.layout)
-    model: Any = adapters.attach(base, {"kind": "lora", "rank": settings.get("rank", 4)}, seed=0)
+    base = load_base(str(made.local("bases/tiny")), config, torch.device("cpu"), batch.layout)
+    adapter = {"kind": "lora", "rank": settings.get("rank", 4), "dropout": settings.get("dropout", 0.05)}
+    model: Any = adapters.attach(base, adapter, seed=0)
     if "state" in settings:
         set_weights(LossModule(model), settings["state"])
-    return Engine(model, samples, batch=BATCH, optimizer=optimizer, engine=engine, pad_id=3), samples, plan
+    return Engine(model, samples, batch=batch, optimizer=optimizer, engine=engine, pad_id=3), samples, plan
+
+
+def of_kind(state: State, kind: str) -> State:
+    """A state's weights or moments, by the parameters' names."""
+    found = {key.removeprefix(f"{kind}/"): tensor for key, tensor in state.items() if key.startswith(f"{kind}/")}
+    assert found, f"the state has no {kind}"
+    return found
+
+
+def apart(found: State, wanted: State, start: State | None = None) -> float:
+    """d = |w - w'| / |w - w0| over all tensors together, as in `test_equality.py`; without a start, from 0."""
+    assert found.keys() == wanted.keys()
+    off = sum(float((found[name] - tensor).square().sum()) for name, tensor in wanted.items())
+    moved = sum(float((tensor - (start[name] if start else 0)).square().sum()) for name, tensor in wanted.items())
+    return float((off / moved) ** 0.5)
 
 
 @pytest.mark.parametrize("precision", ["nf4", "fp32"])
@@ -117,6 +134,27 @@ def test_recomputed_layers_change_no_loss_and_no_weight(made: Store, how: str) -
     assert all(torch.equal(other.weights()[name], tensor) for name, tensor in engine.weights().items())
 
 
+@pytest.mark.parametrize(("layout", "stage"), [("packed", 0), ("packed", 1), ("padded", 2)])
+def test_one_micro_batch_of_8_samples_is_8_of_one(made: Store, layout: str, stage: int) -> None:
+    """Without dropout, whose seeds are the micro-batches', and without clipping, which would hide a factor."""
+    batch, found = BATCH.model_copy(update={"layout": layout}), {}
+    for each in (8, 1):
+        settings = {"batch": batch, "dropout": 0, "optimizer": {"clip": 0}, "engine": {"zero_stage": stage}}
+        engine, _, plan = opened(made, "fp32", **settings)
+        metrics = []
+        for step in range(3):  # the second is the first whose A has a gradient: B begins at 0
+            rows = [row for micro in plan.at(step) for row in micro.rows]
+            micros = [MicroBatch(tuple(rows[first : first + each]), 0) for first in range(0, 8, each)]
+            metrics.append(engine.step(micros, 1e-2))
+        found[each] = ([[m["loss"], m["gradient_norm"]] for m in metrics], engine.state())
+        engine.release()
+    np.testing.assert_allclose(found[1][0], found[8][0], rtol=1e-5, equal_nan=False)
+    for kind in ("weight", *MOMENTS):  # the moments are the gradients' means: AdamW's step hides a factor
+        whole, single = (of_kind(state, kind) for _, state in found.values())
+        d = apart(single, whole)
+        assert d < 1e-5, f"{kind}: d = {d:.1e}"
+
+
 def test_8_bit_moments_are_bitsandbytes_own_and_resume_exactly(made: Store) -> None:
     settings: dict[str, Any] = {"engine": {"zero_stage": 0}, "optimizer": {"kind": "adamw8bit", "clip": 0}, "rank": 64}
     engine, samples, plan = opened(made, "nf4", **settings)
@@ -162,3 +200,25 @@ def test_a_released_engine_leaves_no_model_behind(made: Store) -> None:
     engine.release()
     gc.collect()
     assert alive() is None
+
+
+@pytest.mark.parametrize(("source", "target"), [(0, 1), (1, 2), (2, 3), (3, 0)])
+def test_a_state_of_one_zero_stage_goes_on_at_another(made: Store, source: int, target: int) -> None:
+    """The last test of all: ZeRO-3 replaces the linear function of the process."""
+    stays, _, plan = opened(made, "fp32", engine={"zero_stage": source})
+    start = stays.weights()
+    for step in range(6):
+        if step == 3:
+            middle = stays.state()
+        stays.step(plan.at(step), 1e-2)
+    wanted = stays.state()
+    stays.release()
+    goes, _, _ = opened(made, "fp32", engine={"zero_stage": target}, state=middle)
+    goes.go_on(middle, 3)
+    for step in range(3, 6):
+        goes.step(plan.at(step), 1e-2)
+    found = goes.state()
+    goes.release()
+    for kind, begin in (("weight", start), *((moment, None) for moment in MOMENTS)):
+        d = apart(of_kind(found, kind), of_kind(wanted, kind), begin)
+        assert d <= 1e-4, f"{kind}: d = {d:.1e}"

@@ -13,6 +13,7 @@ from typing import Any
 
 import cloudpickle
 import deepspeed
+import numpy as np
 import pytest
 import ray.train
 import torch
@@ -268,6 +269,11 @@ def _runs(workers: int, part: str) -> dict[str, dict[str, Any]]:
     return runs
 
 
+def _stems(runs: dict[str, dict[str, Any]]) -> set[str]:
+    """The names of the files that runs leave, one for each of their ends."""
+    return {name + end for name, run in runs.items() for end in ("", *(f"-{how}" for how in run.get("from_half", ())))}
+
+
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(("workers", "part"), CASES)
 def test_every_zero_stage_is_the_plain_loop_and_planted_bugs_are_seen(
@@ -277,8 +283,10 @@ def test_every_zero_stage_is_the_plain_loop_and_planted_bugs_are_seen(
     request.getfixturevalue("group_of_one" if workers == 1 else "ray_cluster")
     runs = _runs(workers, part)
     _train(made, tmp_path / "out", workers, runs)
+    left = sorted((tmp_path / "out").glob("*.safetensors"))
+    assert {path.stem for path in left} == _stems(runs), "a run left nothing, or one more"
     references: dict[tuple[str, bool], tuple[Weights, Weights, list[float]]] = {}
-    for path in sorted((tmp_path / "out").glob("*.safetensors")):
+    for path in left:
         name, precision, adalora = path.stem, path.stem.partition("-")[0], "adalora" in path.stem
         if (precision, adalora) not in references:
             references[precision, adalora] = _reference(made.root, precision, ADALORA if adalora else LORA)
@@ -288,6 +296,7 @@ def test_every_zero_stage_is_the_plain_loop_and_planted_bugs_are_seen(
         if (
             adalora and precision == "nf4"
         ):  # near ties fall otherwise when a 4-bit base rounds otherwise: said, not judged
+            assert np.isfinite(d), f"{name}: d = {d}"
             print(f"{workers} worker(s) {name}: {_overlap(wanted, load_file(path)):.0%} of the triplets are the same")
             continue
         largest, relative = BOUNDS[precision]
@@ -298,10 +307,10 @@ def test_every_zero_stage_is_the_plain_loop_and_planted_bugs_are_seen(
         if adalora:
             _check_ranks(wanted, load_file(path))
         ours = json.loads(path.with_suffix(".json").read_text())
-        worst = max(abs(a - b) / abs(b) for a, b in zip(ours, losses, strict=True))
-        assert worst <= relative, f"{name}: a loss differs by {worst:.2e}"
-    for resumed in sorted((tmp_path / "out").glob("*-resumed.safetensors")):
+        np.testing.assert_allclose(ours, losses, rtol=relative, equal_nan=False, err_msg=f"{name}: a loss differs")
+    for resumed in [path for path in left if path.stem.endswith("-resumed")]:
         plain, again = load_file(str(resumed).replace("-resumed", "")), load_file(resumed)
+        assert plain.keys() == again.keys(), f"{resumed.stem}: other tensors"
         assert all(torch.equal(plain[name], again[name]) for name in plain), f"{resumed.stem}: a resume is not exact"
 
 

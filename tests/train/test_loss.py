@@ -1,9 +1,11 @@
 """The summed loss against a naive loop, and packed rows against padded ones: same loss, same LoRA gradients."""
 
+import contextlib
 import importlib.util
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -49,6 +51,14 @@ def states(count: int) -> tuple[torch.nn.Linear, torch.Tensor, torch.Tensor]:
     return torch.nn.Linear(8, VOCABULARY, bias=False), torch.randn(count, 8), torch.randint(VOCABULARY, (count,))
 
 
+@contextlib.contextmanager
+def watched(head: torch.nn.Module) -> Iterator[list[int]]:
+    """The rows of each call of a head, whose logits are as many."""
+    seen: list[int] = []
+    with head.register_forward_hook(lambda module, given, found: seen.append(found.shape[:-1].numel())):
+        yield seen
+
+
 @pytest.mark.parametrize("count", [1, 7, 8, 9, 16, 17])
 def test_the_sum_equals_a_naive_loop_on_both_sides_of_the_chunk_size(
     count: int, monkeypatch: pytest.MonkeyPatch
@@ -69,6 +79,14 @@ def test_chunks_change_neither_loss_nor_gradient(monkeypatch: pytest.MonkeyPatch
     chunked = token_loss_sum(head, hidden, targets)
     torch.testing.assert_close(chunked, whole)
     torch.testing.assert_close(torch.autograd.grad(chunked, hidden)[0], wanted)
+
+
+def test_no_more_logits_than_a_chunks_are_made_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(losses, "CHUNK_TOKENS", 8)
+    head, hidden, targets = states(21)
+    with watched(head) as seen:
+        token_loss_sum(head, hidden.requires_grad_(), targets).backward()
+    assert max(seen) <= 8 and sum(seen) == 2 * 21, "forward, and again in the backward pass"
 
 
 def test_no_target_is_a_loss_of_0_with_a_gradient_of_0() -> None:
@@ -289,6 +307,23 @@ def test_every_layout_gives_the_loss_and_gradients_of_samples_alone(model: Any, 
     loss, gradients = run(model, samples, layout)
     assert loss == pytest.approx(wanted_loss, rel=1e-5)
     assert movement(gradients, wanted) < 1e-5
+
+
+@pytest.mark.parametrize("layout", sorted(LAYOUTS))
+def test_the_head_runs_chunk_by_chunk_on_trained_tokens_only(
+    model: Any, layout: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(losses, "CHUNK_TOKENS", 8)
+    model.get_base_model().set_attn_implementation(attention.BLOCKS if layout == "packed" else "sdpa")
+    batch = collate(made(5, 0), LAYOUTS[layout], pad_id=0)
+    trained = batch.trained_tokens
+    assert batch.input_ids.numel() > trained > 8
+    module = LossModule(model)
+    with watched(model.get_base_model().lm_head) as seen:
+        for found in (module, module.token_losses):
+            seen.clear()
+            found(batch)
+            assert max(seen) <= 8 and sum(seen) == trained
 
 
 def test_that_comparison_sees_a_sample_that_looks_at_its_neighbour(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
