@@ -49,7 +49,6 @@ TESTED_BY = {
     "tokens/dialogue.py": "tokens/test_render.py",
     "tokens/template.py": "tokens/test_render.py",
     "tokens/words.py": "tokens/test_render.py",
-    "train/command.py": "cluster/test_head.py",
     "train/footprint.py": "train/test_estimate.py",
     "train/model.py": "train/test_merge.py",
     "train/stage.py": "train/test_launch.py",
