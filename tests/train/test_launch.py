@@ -3,23 +3,30 @@
 import os
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import peft
 import pytest
+import ray.train
 import torch
+from ray.train.v2._internal.constants import COLLECTIVE_TIMEOUT_S_ENV_VAR, WORKER_GROUP_START_TIMEOUT_S_ENV_VAR
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+from medtrain import reservation
 from medtrain.artifacts import Artifact, Build, Identity, Policy, begin, locate
-from medtrain.errors import IdentityMismatch, MissingArtifact
+from medtrain.errors import IdentityMismatch, MissingArtifact, TrainingError
 from medtrain.plugins import PACKAGE
 from medtrain.runtime import RuntimeConfig
 from medtrain.storage import Store
 from medtrain.train import inputs, launch, worker
 from medtrain.train import stage as stages
 from medtrain.train.launch import run
-from medtrain.train.payload import Payload
+from medtrain.train.payload import FAILURE, LEFT, Payload, answer, answered
 from medtrain.train.stage import StageConfig
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -43,6 +50,172 @@ def _remake(root: Store, stage: Artifact) -> Artifact:
     for path, content in kept.items():
         build.store.write(path, content)
     return build.finish(stage.facts)
+
+
+@dataclass
+class Trainers:
+    """In the place of `TorchTrainer`: what each was made with, and what its `fit` found and does."""
+
+    made: list[dict[str, Any]] = field(default_factory=list)
+    found: list[dict[str, str]] = field(default_factory=list)
+    """The environment as each `fit` began."""
+    act: Callable[[int], None] = lambda number: None
+    """What the `number`-th `fit` does."""
+
+    def __call__(self, function: Any, **given: Any) -> "Trainers":
+        """A trainer, as `TorchTrainer(...)` makes one."""
+        self.made.append(given)
+        return self
+
+    def fit(self) -> None:
+        """A run of the workers."""
+        self.found.append(dict(os.environ))
+        self.act(len(self.found) - 1)
+
+
+@pytest.fixture
+def trainers(monkeypatch: pytest.MonkeyPatch) -> Trainers:
+    """The trainers that the launcher makes; what it puts into the environment is taken out again at the end."""
+    for name in (WORKER_GROUP_START_TIMEOUT_S_ENV_VAR, COLLECTIVE_TIMEOUT_S_ENV_VAR):
+        monkeypatch.setenv(name, "as it was")
+    made = Trainers()
+    monkeypatch.setattr(launch, "TorchTrainer", made)
+    return made
+
+
+@pytest.fixture
+def build(store: Store) -> Build:
+    """A run that has begun."""
+    begun = begin(store, "stage1", "tiny", Identity({}, {}, ""), Policy())
+    assert isinstance(begun, Build)
+    return begun
+
+
+def fit(build: Build, **cluster: Any) -> None:
+    """Let the launcher start the workers of a run, of which there are none."""
+    config = RuntimeConfig.model_validate({"use_gpu": False, **cluster})
+    told = {
+        "root": "/r",
+        "run": "stage1/tiny",
+        "submission": "s",
+        "train": {"name": "tiny", "tokens": "t"},
+        "base": "b",
+        "base_path": "/b",
+        "adapter_path": None,
+        "cpus": config.cpus_per_worker,
+        "collective_timeout_s": config.collective_timeout_s,
+    }
+    launch._fit(build, Payload.model_validate(told), config)
+
+
+@pytest.mark.parametrize(
+    ("elastic", "workers", "waits", "looks"),
+    [
+        ({}, 4, "as it was", 60.0),
+        ({"min_workers": 2}, (2, 4), "15", 60.0),
+        ({"min_workers": 1, "start_timeout_s": 7, "grow_every_s": 3.5}, (1, 4), "7", 3.5),
+    ],
+)
+def test_ray_is_told_how_many_workers_and_how_long_to_wait_for_them(
+    build: Build,
+    trainers: Trainers,
+    monkeypatch: pytest.MonkeyPatch,
+    elastic: Any,
+    workers: Any,
+    waits: str,
+    looks: Any,
+) -> None:
+    monkeypatch.setattr(reservation, "_alive", lambda: {"a"})
+    fit(build, workers=4, cpus_per_worker=2, max_failures=6, collective_timeout_s=45, elastic=elastic)
+    (made,), (environment,) = trainers.made, trainers.found
+    scaling, group, of_run = made["scaling_config"], made["torch_config"], made["run_config"]
+    assert (scaling.num_workers, scaling.elastic_resize_monitor_interval_s) == (workers, looks)
+    assert (scaling.use_gpu, scaling.resources_per_worker) == (False, {"CPU": 2})
+    assert (group.backend, group.timeout_s, group.backend_cls) == ("gloo", 45, launch.ListeningBackend)
+    assert of_run.failure_config.max_failures == 6
+    assert (of_run.name, of_run.storage_path) == ("s-0", f"{build.store.root}/ray")
+    assert environment[WORKER_GROUP_START_TIMEOUT_S_ENV_VAR] == waits
+    assert environment[COLLECTIVE_TIMEOUT_S_ENV_VAR] == "45"
+
+
+def test_workers_on_gpus_get_their_share_and_nccl(build: Build, trainers: Trainers) -> None:
+    fit(build, use_gpu=True, gpus_per_worker=0.5)
+    (made,) = trainers.made
+    assert made["scaling_config"].use_gpu and made["torch_config"].backend == "nccl"
+    assert made["scaling_config"].resources_per_worker == {"CPU": 1, "GPU": 0.5}
+
+
+def test_an_elastic_run_s_coordinator_is_made_to_look_while_the_workers_run(
+    build: Build, trainers: Trainers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a killed submission's places are given back before the workers are asked for."""
+    asked: list[str] = []
+    nodes, counted, looked = {"a", "b"}, threading.Event(), threading.Event()
+
+    def count() -> set[str]:
+        found = set(nodes)
+        counted.set()
+        return found
+
+    def ask(method: str, **given: Any) -> None:
+        asked.append(f"{method} {given['requester_id']}")
+        if method == "get_reserved_resources":
+            looked.set()
+
+    def lose_a_node(number: int) -> None:
+        asked.append("fit")
+        assert counted.wait(20), "nobody looks at the nodes"
+        nodes.remove("b")
+        assert looked.wait(20), "a lost node is not told"
+
+    monkeypatch.setattr(reservation, "LOOK_S", 0.01)
+    monkeypatch.setattr(reservation, "_alive", count)
+    monkeypatch.setattr(reservation, "_ask", ask)
+    trainers.act = lose_a_node
+    build.store.write(reservation.FILE, b"train-x")
+    fit(build, workers=2, elastic={"min_workers": 1})
+    assert asked == ["cancel_request train-x", "fit", "get_reserved_resources medtrain"]
+
+
+def test_workers_that_were_told_to_leave_start_again(build: Build, trainers: Trainers) -> None:
+    """As often as that happens, and under a name of their own: Ray would go on with the ended run of the first."""
+
+    def leave(number: int) -> None:
+        build.store.delete(LEFT)  # as the first worker of a group does
+        if number < 2:
+            answer(build.store, LEFT, "s", f"SIGTERM: step {number} is saved")
+
+    trainers.act = leave
+    fit(build, max_failures=0)
+    assert [made["run_config"].name for made in trainers.made] == ["s-0", "s-1", "s-2"]
+    assert not build.store.exists(LEFT)
+
+
+@pytest.mark.parametrize("raised", [True, False])
+def test_what_the_user_can_mend_is_the_run_s_one_error(build: Build, trainers: Trainers, raised: bool) -> None:
+    """Whether Ray has seen the failed worker, or one after it that ended at once."""
+
+    def fail(number: int) -> None:
+        answer(build.store, FAILURE, "s", "out of memory on cuda:0: lower batch.micro_tokens=4096")
+        if raised:
+            raise ray.train.TrainingFailedError("RayTaskError(OutOfMemoryError): CUDA out of memory")
+
+    trainers.act = fail
+    with pytest.raises(TrainingError) as caught:
+        fit(build)
+    assert str(caught.value) == "out of memory on cuda:0: lower batch.micro_tokens=4096"
+    assert caught.value.__suppress_context__ and caught.value.__cause__ is None, "Ray's pages stand before the message"
+    assert len(trainers.found) == 1 and answered(build.store, FAILURE, "s") is None
+
+
+def test_workers_that_fail_without_a_word_are_said_to_have_failed(build: Build, trainers: Trainers) -> None:
+    def fail(number: int) -> None:
+        raise ray.train.TrainingFailedError("a node was lost")
+
+    trainers.act = fail
+    answer(build.store, FAILURE, "an earlier submission", "no token")
+    with pytest.raises(TrainingError, match=r"stage1/tiny: the workers failed for good: a node was lost"):
+        fit(build)
 
 
 LIGHT = """

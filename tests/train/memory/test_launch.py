@@ -25,6 +25,29 @@ class Worker:
         launch.sender(name, [own, own], own)(Offer(step, 1, 0), FILES)
 
 
+@pytest.mark.parametrize(
+    ("nodes", "kept_on"),
+    [
+        ("a", {"a": "a"}),
+        ("aaa", {"a": "a"}),
+        ("ba", {"a": "ab", "b": "ba"}),
+        ("abab", {"a": "ab", "b": "ba"}),
+        ("cab", {"a": "ab", "b": "bc", "c": "ca"}),
+        ("ccabba", {"a": "ab", "b": "bc", "c": "ca"}),
+    ],
+)
+def test_a_state_is_kept_on_its_own_node_and_on_the_next_one(nodes: str, kept_on: dict[str, str]) -> None:
+    """However many workers a node has, and in whatever order they are: its loss must leave the state elsewhere."""
+    assert {own: "".join(launch.keeping(nodes, own)) for own in sorted(set(nodes))} == kept_on
+
+
+def test_a_sender_asks_for_the_holders_of_both_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, str, list[str]]] = []
+    monkeypatch.setattr(launch, "_asked", lambda *question: asked.append(question))
+    assert launch.sender("run", ["b", "a", "b"], "a") is None
+    assert asked == [("run", "on", ["a", "b"])]
+
+
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_state_outlives_its_worker_and_ends_with_the_keeper() -> None:
     with launch.kept("memory-test"):

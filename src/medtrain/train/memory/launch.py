@@ -60,15 +60,24 @@ def this_node() -> str:
     return str(ray.get_runtime_context().get_node_id())
 
 
+def keeping(nodes: Sequence[str], own: str) -> list[str]:
+    """The nodes whose holders are to have this node's states: itself and the next one in the ring, if there is one.
+
+    Args:
+        nodes: every worker's node; several workers may be on one.
+        own: this node, one of them.
+    """
+    ring = sorted(set(nodes))
+    return list(dict.fromkeys([own, ring[(ring.index(own) + 1) % len(ring)]]))
+
+
 def sender(name: str, nodes: Sequence[str], own: str) -> Any:
     """A function that sends a state to this node's holder and to that of the next node in the ring.
 
     None if the keeper is gone. A holder that takes longer than `MOVE_S` is sent nothing more: each state that waits
     for it stays in the object store.
     """
-    ring = sorted(set(nodes))
-    after = ring[(ring.index(own) + 1) % len(ring)]
-    holders: list[Any] | None = _asked(name, "on", list(dict.fromkeys([own, after])))
+    holders: list[Any] | None = _asked(name, "on", keeping(nodes, own))
     if holders is None:
         return None
 
