@@ -71,12 +71,18 @@ def _engine_run(
     storage: str = "uint8",
     mutate: str = "",
     from_half: Sequence[str] = (),
+    begun: str = "",
 ) -> Iterator[tuple[str, Weights, list[float]]]:
-    """40 steps of our engine; `mutate` plants a bug. Each of `from_half` then goes on from the state in the middle."""
-    model, samples, plan = _open(root, precision, adapter, storage)
-    engine, losses, half = _engine(model, samples, engine_config, adapter), [], None
+    """40 steps of our engine; `mutate` plants a bug. Each of `from_half` then goes on from the state in the middle.
+
+    But `half` is that state itself: a run of another group that is `begun` there makes the steps behind it.
+    """
+    given = (root, precision, engine_config, adapter, storage)
+    half: Weights | None = load_file(f"{begun}.safetensors") if begun else None
+    losses = json.loads(Path(f"{begun}.json").read_text()) if begun else []
+    engine, samples, plan = _started(*given, half)
     running = torch.Generator().manual_seed(1)
-    for step in range(STEPS):
+    for step in range(len(losses), STEPS):
         if step == HALF and from_half:
             half = engine.state()
         micro_batches = plan.at(step)
@@ -90,13 +96,32 @@ def _engine_run(
     yield "", engine.weights(), [*losses, *_held_out(engine, samples)]
     for how in from_half:
         assert half is not None
-        model, samples, plan = _open(root, precision, adapter, storage)
-        set_weights(LossModule(model), half)
-        engine = _engine(model, samples, engine_config, adapter)
-        if how == "resumed":
-            engine.go_on(half, HALF)
+        if how == "half":
+            yield "-half", half, losses[:HALF]
+            continue
+        engine, samples, plan = _started(*given, half, moments=how == "resumed")
         later = [_step(engine, plan.at(step), step) for step in range(HALF, STEPS)]
         yield f"-{how}", engine.weights(), [*losses[:HALF], *later, *_held_out(engine, samples)]
+
+
+def _started(
+    root: str,
+    precision: str,
+    engine_config: dict[str, Any],
+    adapter: dict[str, Any],
+    storage: str,
+    half: Weights | None,
+    *,
+    moments: bool = True,
+) -> tuple[Engine, Samples, Plan]:
+    """A fresh engine, at the beginning or with the state in the middle."""
+    model, samples, plan = _open(root, precision, adapter, storage)
+    if half is not None:
+        set_weights(LossModule(model), half)
+    engine = _engine(model, samples, engine_config, adapter)
+    if half is not None and moments:
+        engine.go_on(half, HALF)
+    return engine, samples, plan
 
 
 def _held_out(engine: Engine, samples: Samples) -> list[float]:
@@ -258,6 +283,7 @@ def _runs(workers: int, part: str) -> dict[str, dict[str, Any]]:
     if (workers, part) == (2, "rest"):
         add("nf4-3-bfloat16", 3, engine={"gradient_checkpointing": "selective"}, storage="bfloat16")
     if workers == 3:
+        runs["fp32-3"]["from_half"] = ("half",)
         add("fp32-2-offloaded", 2, engine={"offload_optimizer": True}, from_half=("resumed",))
         add("fp32-adalora-2", 2)
         for stage in (1, 2, 3):
@@ -279,15 +305,21 @@ def _stems(runs: dict[str, dict[str, Any]]) -> set[str]:
 def test_every_zero_stage_is_the_plain_loop_and_planted_bugs_are_seen(
     made: Store, tmp_path: Path, workers: int, part: str, request: pytest.FixtureRequest
 ) -> None:
-    """One worker is this process, several are a Ray Train group."""
+    """One worker is this process, several are a Ray Train group; what three have begun, two bring to its end."""
     request.getfixturevalue("group_of_one" if workers == 1 else "ray_cluster")
     runs = _runs(workers, part)
     _train(made, tmp_path / "out", workers, runs)
+    if workers == 3:
+        by_two = {"fp32-3-by two": {**runs["fp32-3"], "from_half": (), "begun": str(tmp_path / "out" / "fp32-3-half")}}
+        _train(made, tmp_path / "out", 2, by_two)
+        runs |= by_two
     left = sorted((tmp_path / "out").glob("*.safetensors"))
     assert {path.stem for path in left} == _stems(runs), "a run left nothing, or one more"
     references: dict[tuple[str, bool], tuple[Weights, Weights, list[float]]] = {}
     for path in left:
         name, precision, adalora = path.stem, path.stem.partition("-")[0], "adalora" in path.stem
+        if name.endswith("-half"):
+            continue
         if (precision, adalora) not in references:
             references[precision, adalora] = _reference(made.root, precision, ADALORA if adalora else LORA)
         start, wanted, losses = references[precision, adalora]
