@@ -4,11 +4,15 @@ import json
 import math
 import resource
 import signal
+import struct
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import mlflow
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from wandb.proto.wandb_internal_pb2 import Record
 
 from medtrain.errors import ConfigError
 from medtrain.tracking import Progress, Tracker
@@ -26,7 +30,19 @@ def test_a_resumed_run_appends(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in (tmp_path / "log" / "metrics.jsonl").read_text().splitlines()[:-1]]
     assert [(line["step"], line["loss"]) for line in lines] == [(1, 1.0), (2, 1.5), (3, 1 / 3 + 1)]
     assert sorted(line["time"] for line in lines) == [line["time"] for line in lines]
-    assert list((tmp_path / "log" / "tensorboard").glob("events.*"))
+
+
+def test_tensorboard_draws_the_same_numbers(tmp_path: Path) -> None:
+    """And of a step that two attempts logged, the later one's."""
+    for first, loss in ((0, 2.0), (1, 1.5)):
+        tracker = Tracker(tmp_path, first)
+        for step in (first + 1, first + 2):
+            tracker.log({"loss": loss / step, "seconds/data": loss + step}, step, sample="a word")
+        tracker.close()
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert set(events.Tags()["scalars"]) == {"loss", "seconds/data"}
+    drawn = {name: [(e.step, e.value) for e in events.Scalars(name)] for name in ("loss", "seconds/data")}
+    assert drawn == {"loss": [(1, 2.0), (2, 0.75), (3, 0.5)], "seconds/data": [(1, 3.0), (2, 3.5), (3, 4.5)]}
 
 
 def test_a_loss_that_is_no_number_is_still_json(tmp_path: Path) -> None:
@@ -54,6 +70,26 @@ def test_progress_prints_when_it_is_time(capsys: pytest.CaptureFixture[str]) -> 
     assert "3/10" in capsys.readouterr().out
 
 
+def wandb_rows(path: Path) -> Iterator[dict[str, float]]:
+    """The rows that an offline run has kept, each with its step: records of a LevelDB log after a head of 7 bytes.
+
+    A record lies in blocks of 32 KiB, whole (1) or as first (2), middle (3) and last part (4), each with a head of its
+    own; where none has room any more, a block ends in zeros.
+    """
+    content, at, record = path.read_bytes(), 7, b""
+    while at + 7 <= len(content):
+        _, size, part = struct.unpack("<IHB", content[at : at + 7])
+        if part == 0:
+            at += 2**15 - at % 2**15
+            continue
+        record += content[at + 7 : at + 7 + size]
+        at += 7 + size
+        if part in (1, 4):
+            read, record = Record.FromString(record), b""
+            if read.HasField("history"):
+                yield {".".join(i.nested_key) or i.key: json.loads(i.value_json) for i in read.history.item}
+
+
 def test_services_get_the_same_numbers_and_one_run_across_attempts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -63,13 +99,15 @@ def test_services_get_the_same_numbers_and_one_run_across_attempts(
     for first in (0, 2):
         tracker = Tracker(tmp_path / "log", first, ("mlflow", "wandb"), "stage1/x")
         for step in (first + 1, first + 2):
-            tracker.log({"loss": 1 / step, "norm": math.nan if step == 1 else 2.0}, step)
+            tracker.log({"loss": 1 / step, "norm": math.nan if step == 1 else 2.0 * step}, step)
         tracker.close()
     (found,) = mlflow.search_runs(search_all_experiments=True, output_format="list")
     history = mlflow.MlflowClient().get_metric_history(found.info.run_id, "loss")
     assert sorted((point.step, point.value) for point in history) == [(n, pytest.approx(1 / n)) for n in (1, 2, 3, 4)]
-    names = {path.name.rsplit("-", 1)[-1] for path in (tmp_path / "log" / "wandb").glob("offline-run-*")}
-    assert names == {(tmp_path / "log" / "wandb-run").read_text()}
+    runs = sorted((tmp_path / "log" / "wandb").glob("offline-run-*/*.wandb"))
+    assert {path.stem.rsplit("-", 1)[-1] for path in runs} == {(tmp_path / "log" / "wandb-run").read_text()}
+    rows = {row["_step"]: (row["loss"], row.get("norm")) for path in runs for row in wandb_rows(path)}
+    assert rows == {n: (pytest.approx(1 / n), 2.0 * n if n > 1 else None) for n in (1, 2, 3, 4)}
 
 
 def test_a_service_that_is_not_installed_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,7 @@
 """DeepSpeed's configuration: accepted by DeepSpeed's own schema, and nothing in it changes what is computed."""
 
+from typing import Any
+
 import pytest
 from deepspeed.runtime.config import DeepSpeedConfig
 
@@ -18,6 +20,26 @@ def test_deepspeed_reads_what_was_meant(stage: int, monkeypatch: pytest.MonkeyPa
     assert read.gradient_accumulation_steps == read.train_batch_size == 1
     assert not read.bfloat16_config.enabled and not read.float16_config.enabled
     assert read.zero_config.reduce_bucket_size == 1000
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3])
+@pytest.mark.parametrize("gpu", [False, True])
+def test_masters_and_moments_lie_on_the_host_where_that_is_asked_for(stage: int, gpu: bool) -> None:
+    def read(asked: bool) -> Any:
+        engine = EngineConfig(zero_stage=stage, offload_optimizer=asked)
+        return DeepSpeedConfig(deepspeed_config(engine, 0.3, 1, gpu=gpu)).zero_config.offload_optimizer
+
+    there = read(True)
+    assert (there.device, there.pin_memory) == ("cpu", gpu)
+    assert read(False) is None
+
+
+def test_collectives_are_logged_where_that_is_asked_for() -> None:
+    """DeepSpeed logs wherever the key is there, whatever lies below it."""
+    read = DeepSpeedConfig(deepspeed_config(EngineConfig(time_communication=True), 0.3, 1)).comms_config
+    assert read.comms_logger_enabled
+    assert read.comms_logger.enabled and read.comms_logger.prof_all and not read.comms_logger.verbose
+    assert "comms_logger" not in deepspeed_config(EngineConfig(), 0.3, 1)
 
 
 def test_its_timer_does_not_wait_for_the_device() -> None:

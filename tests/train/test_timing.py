@@ -1,10 +1,24 @@
 """A step's time by part."""
 
+import re
 import time
+from pathlib import Path
+from typing import Any
 
+import numpy as np
+import psutil
 import pytest
 import torch
 
+from medtrain.artifacts import locate
+from medtrain.storage import Store
+from medtrain.tokens.shards import Samples
+from medtrain.train import adapters
+from medtrain.train.deepspeed_config import EngineConfig
+from medtrain.train.engine import Engine
+from medtrain.train.model import ModelConfig, load_base
+from medtrain.train.optimizer import OptimizerConfig
+from medtrain.train.order import BatchConfig, Plan
 from medtrain.train.timing import Clock, peak_memory_gib
 
 CPU = torch.device("cpu")
@@ -39,9 +53,38 @@ def test_collectives_are_deepspeeds_own_count() -> None:
     assert clock.read() == {"seconds/communication": 0.0}
 
 
-def test_memory_is_this_process_s() -> None:
-    held = torch.zeros(2**26)
-    assert held.nbytes / 2**30 < peak_memory_gib(CPU) < 64
+@pytest.mark.usefixtures("group_of_one")
+def test_a_step_s_collectives_are_among_its_metrics_only_where_that_is_asked_for(made: Store) -> None:
+    from deepspeed import comm
+
+    samples = Samples.open(locate(made, "tokens", "tiny"))
+    batch = BatchConfig(size=2, layout="padded")
+    given: dict[str, Any] = {"batch": batch, "optimizer": OptimizerConfig(), "pad_id": 3}
+    plan = Plan(np.arange(2), samples.lengths[:2], batch, seed=0, epochs=1)
+    try:
+        for asked in (True, False):
+            comm.configure(enabled=False)  # of the whole process: only an engine that asks switches it on
+            base = load_base(str(made.local("bases/tiny")), ModelConfig(precision="fp32"), CPU, batch.layout)
+            model: Any = adapters.attach(base, {"kind": "lora", "rank": 2}, seed=0)
+            engine = Engine(model, samples, engine=EngineConfig(zero_stage=2, time_communication=asked), **given)
+            found = engine.step(plan.at(0), 1e-4)
+            assert comm.comm.comms_logger.enabled is asked
+            assert ("seconds/communication" in found) is asked
+            assert found.get("seconds/communication", 1.0) > 0
+            engine.release()
+    finally:
+        comm.configure(enabled=False)
+        comm.comm.comms_logger.reset_data()
+
+
+def test_memory_is_the_most_that_this_process_has_held() -> None:
+    held = np.ones(2**25)  # a quarter of a GiB, that is written to: it stays in the peak when it is gone
+    there = psutil.Process().memory_info().rss / 2**30
+    assert there > held.nbytes / 2**30
+    del held
+    assert there <= peak_memory_gib(CPU) * 1.01
+    (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert peak_memory_gib(CPU) == pytest.approx(int(peak) / 2**20, rel=0.05)
 
 
 class Event:
