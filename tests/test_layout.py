@@ -53,7 +53,6 @@ TESTED_BY = {
     "train/model.py": "train/test_merge.py",
     "train/stage.py": "train/test_launch.py",
     "train/state.py": "train/test_equality.py",
-    "train/worker.py": "cluster/test_chaos.py",
 }
 """Modules that are tested through what they are part of -> the test file that runs them."""
 

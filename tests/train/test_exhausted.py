@@ -36,3 +36,12 @@ def test_the_levers_that_are_left_are_named(settings: dict[str, Any], said: list
     text = advice(config(**settings), torch.device("cpu"))
     assert text.startswith("out of memory on cpu: ") and text.endswith("--dry-run says what fits")
     assert all(part in text for part in said) and not any(part in text for part in unsaid)
+
+
+def test_on_a_gpu_the_numbers_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the worker's own device, whichever is the process's first."""
+    held = {torch.device("cuda", 0): (9, 9, 9), torch.device("cuda", 1): (3, 48, 39)}  # quarters of a GiB
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: tuple(n * 2**28 for n in held[device][:2]))
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: held[device][2] * 2**28)
+    text = advice(config(), torch.device("cuda", 1))
+    assert text.startswith("out of memory on cuda:1 (9.8 GiB allocated at the peak, 0.8 of 12.0 GiB free): ")
