@@ -93,7 +93,7 @@ def main() -> None:
         peer = measured(root, "generational", trials, scale)
         ours = measured(root, "asynchronous", trials, scale)
     ray.shutdown()  # it prints what it has kept back
-    print(json.dumps(claim(ours, peer)), flush=True)
+    print(json.dumps([claim(ours, peer)]), flush=True)
 
 
 if __name__ == "__main__":
