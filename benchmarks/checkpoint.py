@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1] / "src"), str(Path(__file__).resolve().parent)]
+os.environ["THP_MEM_ALLOC_ENABLE"] = "1"  # as `runtime.connect` gives it to workers; PyTorch reads it once
 
 import torch
 from train_step import RATE, SHAPES, join_alone, made_samples, native_bfloat16

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from medtrain import storage
 from medtrain.config import parse
 from medtrain.errors import ConfigError
 from medtrain.storage import StorageConfig, Store
@@ -65,6 +66,16 @@ def test_who_is_killed_while_a_file_is_replaced_leaves_the_old_one(
     assert store.read("a/b.json") == b"old"
     store.replace("a/b.json", b"new")
     assert store.read("a/b.json") == b"new" and store.files() == ["a/b.json"]
+
+
+def test_a_file_is_compared_part_by_part(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage, "READ_BYTES", 4)
+    parts = (b"header", memoryview(b"0123456789"), b"")
+    store.write("a", *parts)
+    assert store.holds("a", *parts)
+    for wrong in ((b"header", b"0123456780"), (b"header", b"012345678"), (b"Header", b"0123456789"), (b"",)):
+        assert not store.holds("a", *wrong)
+    assert not store.holds("absent", *parts)
 
 
 def test_a_sub_store_is_the_same_files(store: Store) -> None:

@@ -75,6 +75,8 @@ def connect() -> None:
         "PYTHONWARNINGS": "ignore::FutureWarning",
         # Nothing here is compiled by PyTorch; importing bitsandbytes alone would load its compiler, a second a worker.
         "TORCHDYNAMO_DISABLE": "1",
+        # Large tensors on the host get large pages, where the system asks for them: a state's copy takes a quarter.
+        "THP_MEM_ALLOC_ENABLE": "1",
     }
     ship = [str(plugins.PACKAGE)]
     own = plugins.own_root()

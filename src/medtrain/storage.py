@@ -1,10 +1,10 @@
 """The few path operations there are, the same on a local disk, a shared one and an object store."""
 
-import hashlib
 import os
 import posixpath
 from pathlib import Path
 
+import numpy as np
 import pyarrow.fs as pafs
 from pydantic import field_validator
 
@@ -113,13 +113,19 @@ class Store:
             with self.local(path).open("rb") as file:
                 os.fsync(file.fileno())
 
-    def sha256(self, path: str) -> str:
-        """A file's SHA-256, without the whole file in memory."""
-        found = hashlib.sha256()
+    def holds(self, path: str, *content: bytes | memoryview) -> bool:
+        """Whether a file is what stands in `content`, part after part, without the whole file in memory."""
+        if self.size_bytes(path) != sum(len(part) for part in content):
+            return False
         with self._fs.open_input_stream(self._full(path)) as stream:
-            while part := stream.read(READ_BYTES):
-                found.update(part)
-        return found.hexdigest()
+            for part in content:
+                rest = np.frombuffer(part, np.uint8)
+                while len(rest):
+                    read = np.frombuffer(stream.read(min(len(rest), READ_BYTES)), np.uint8)
+                    if len(read) == 0 or not np.array_equal(read, rest[: len(read)]):
+                        return False
+                    rest = rest[len(read) :]
+        return True
 
     def files(self, folder: str = "") -> list[str]:
         """Every file below a folder, as sorted paths relative to the root; empty if there is no such folder."""

@@ -110,7 +110,7 @@ def write(store: Store, attempt: Attempt, progress: Progress, state: State) -> s
         for part in parts:
             digest.update(part)
         sums[name] = digest.hexdigest()
-        if store.sha256(f"{folder}/{name}") != sums[name]:
+        if not store.holds(f"{folder}/{name}", *parts):
             raise TrainingError(
                 f"checkpoint {folder}/{name}: reads back otherwise than written; check {store.root}'s disk"
             )
