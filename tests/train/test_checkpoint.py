@@ -1,5 +1,6 @@
 """Checkpoints: whole or absent, fenced by attempt, the best one kept."""
 
+import gzip
 import json
 from dataclasses import replace
 from typing import Any
@@ -85,6 +86,13 @@ def test_a_damaged_checkpoint_is_skipped_with_a_warning(store: Store, name: str,
     warnings: list[str] = []
     assert latest_step(store, warnings) == 10
     assert len(warnings) == 1 and "is skipped" in warnings[0]
+
+
+def test_a_checksum_in_parts_is_the_one_that_gzip_writes() -> None:
+    parts = [b"", b"a" * 9, memoryview(b"\x00\xff" * 50), b"b"]
+    written = gzip.compress(b"".join(parts))[-8:-4]
+    assert checkpoint.checksum(parts) == f"{int.from_bytes(written, 'little'):08x}"
+    assert checkpoint.checksums({"x": b"".join(parts)}) == {"x": checkpoint.checksum(parts)}
 
 
 def test_a_marker_over_other_files_is_no_checkpoint(store: Store) -> None:

@@ -29,14 +29,14 @@ def keep(step: int, *, damaged: bool = False, best_step: int = 0, holder: Any = 
     """A state in this node's holder, or in another."""
     own = launch.this_node()
     files = checkpoint.joined(Progress(step, best_step), {"weight/a": torch.full((2,), float(step))})
-    digests = checkpoint.digests(files)
+    sums = checkpoint.checksums(files)
     if damaged:
         files["state.safetensors"] = files["state.safetensors"][:-1]
     offer = Offer(step, 1, best_step)
     if holder is None:
-        launch.sender(NAME, [own], own)(offer, (files, digests))
+        launch.sender(NAME, [own], own)(offer, (files, sums))
     else:
-        assert ray.get(holder.put.remote(offer, (files, digests)))
+        assert ray.get(holder.put.remote(offer, (files, sums)))
 
 
 def second_holder() -> Any:

@@ -4,7 +4,7 @@ import pytest
 
 from medtrain.train.memory.holder import Holder, Offer, usable
 
-FILES = ({"a": b"x"}, {"a": "digest"})
+FILES = ({"a": b"x"}, {"a": "sum"})
 
 
 def test_the_newest_two_are_kept() -> None:

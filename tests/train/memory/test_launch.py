@@ -14,7 +14,7 @@ from medtrain.train.memory import launch
 from medtrain.train.memory.holder import Offer
 from medtrain.train.memory.tier import MemoryTier
 
-FILES = ({"state": b"x" * 300_000}, {"state": "digest"})
+FILES = ({"state": b"x" * 300_000}, {"state": "sum"})
 
 
 class Worker:

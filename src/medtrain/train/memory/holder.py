@@ -12,7 +12,7 @@ KEPT = 2
 newest of a best step, whose weights storage may not have yet."""
 
 Files = tuple[dict[str, bytes], dict[str, str]]
-"""A checkpoint's files and their SHA-256, by name."""
+"""A checkpoint's files and their checksums, by name."""
 
 
 @dataclass(frozen=True, order=True)

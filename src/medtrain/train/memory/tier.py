@@ -38,7 +38,7 @@ class MemoryTier:
     def _work(self, progress: Progress, state: State) -> None:
         files = checkpoint.joined(progress, state)
         try:
-            self._send(Offer(progress.step, self._attempt, progress.best_step), (files, checkpoint.digests(files)))
+            self._send(Offer(progress.step, self._attempt, progress.best_step), (files, checkpoint.checksums(files)))
         except Exception as error:  # whatever it is, a lost holder or a full object store: the durable tier remains
             if not self._failed:
                 self._say(
@@ -52,7 +52,7 @@ def opened(offer: Offer, files: Files | None) -> Checkpoint | str:
     if files is None:
         return "it was forgotten or its holder is gone"
     contents, wanted = files
-    damaged = [name for name, digest in checkpoint.digests(contents).items() if digest != wanted.get(name)]
+    damaged = [name for name, found in checkpoint.checksums(contents).items() if found != wanted.get(name)]
     if damaged:
         return f"it is damaged ({', '.join(damaged)})"
     return checkpoint.decode(f"memory (step {offer.step} of attempt {offer.attempt})", contents)
