@@ -1,5 +1,6 @@
 """medtrain.artifacts: whole or absent, made from what the identity says, refused with the difference otherwise."""
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -117,13 +118,50 @@ def test_a_manifest_cut_while_written_is_none(store: Store, cut: int) -> None:
     assert isinstance(build, Build) and build.resumed
 
 
-def test_an_identity_cut_while_written_begins_anew(store: Store) -> None:
-    artifacts.begin(store, "data", "demo", IDENTITY, Policy())
-    store.write("data/demo/identity.json", b'{"config"')
-    store.write("data/demo/shards/0.bin", b"1")
+@pytest.mark.parametrize("left", ["identity.json", "identity.json.new"])
+def test_an_identity_cut_while_written_begins_anew(store: Store, left: str) -> None:
+    store.write(f"data/demo/{left}", b'{"config"')
     build = artifacts.begin(store, "data", "demo", IDENTITY, Policy())
     assert isinstance(build, Build) and not build.resumed
     assert build.store.files() == ["identity.json"]
+
+
+@pytest.mark.parametrize("identity", [None, b'{"config"'])
+def test_files_of_nobody_knows_what_are_not_deleted_unasked(store: Store, identity: bytes | None) -> None:
+    store.write("stage1/mine/adapter/adapter_model.safetensors", b"1")
+    if identity is not None:
+        store.write("stage1/mine/identity.json", identity)
+    with pytest.raises(
+        IdentityMismatch, match=r"holds 1 file\(s\), such as adapter/adapter_model.safetensors, .*--again"
+    ):
+        artifacts.begin(store, "stage1", "mine", IDENTITY, Policy())
+    assert store.exists("stage1/mine/adapter/adapter_model.safetensors")
+    build = artifacts.begin(store, "stage1", "mine", IDENTITY, Policy(again=True))
+    assert isinstance(build, Build) and build.store.files() == ["identity.json"]
+
+
+@pytest.mark.parametrize("killed_after", range(4))
+def test_who_is_killed_while_it_deletes_leaves_what_can_be_begun_again(
+    store: Store, killed_after: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make(store)
+    deleted: list[str] = []
+    delete = Store.delete
+
+    def dies(self: Store, path: str) -> None:
+        if len(deleted) == killed_after:
+            raise KeyboardInterrupt
+        deleted.append(path)
+        delete(self, path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "delete", dies)
+        with contextlib.suppress(KeyboardInterrupt):
+            artifacts.begin(store, "data", "demo", IDENTITY, Policy(again=True))
+    assert made.store.exists("manifest.json") == (killed_after == 0)
+    build = artifacts.begin(store, "data", "demo", IDENTITY, Policy(again=True))
+    assert isinstance(build, Build) and not build.resumed and build.store.files() == ["identity.json"]
+    assert isinstance(artifacts.begin(store, "data", "demo", IDENTITY, Policy()), Build)
 
 
 def test_a_config_of_tuples_equals_itself_read_back(store: Store) -> None:

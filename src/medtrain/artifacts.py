@@ -172,16 +172,20 @@ def begin(root: Store, kind: str, name: str, identity: Identity, policy: Policy)
     identity is gone on with.
 
     Raises:
-        IdentityMismatch: an artifact of this name was made from another config or other inputs.
+        IdentityMismatch: an artifact of this name was made from something else, or files are there and no identity.
         CorruptArtifact: the artifact is there and damaged.
     """
     store = root.sub(f"{kind}/{name}")
     if policy.again:
-        store.delete("")
+        _clear(store)
     known = _read_json(store, IDENTITY)
     if known is None:
-        store.delete("")
-        store.write(IDENTITY, json.dumps(asdict(identity), indent=1, ensure_ascii=False).encode("utf-8"))
+        if unknown := [path for path in store.files() if path not in (IDENTITY, f"{IDENTITY}.new")]:
+            raise IdentityMismatch(
+                f"{store.root} holds {len(unknown)} file(s), such as {unknown[0]}, and no whole {IDENTITY} says what "
+                f"they are; move them away, give {kind}/{name} another name, or pass --again to delete them"
+            )
+        store.replace(IDENTITY, json.dumps(asdict(identity), indent=1, ensure_ascii=False).encode("utf-8"))
         return Build(kind, name, store, identity, resumed=False)
     differences = difference(known, json.loads(json.dumps(asdict(identity))))  # as it is read back: JSON has no tuples
     code_only = [line for line in differences if not line.startswith("code:")] == []
@@ -193,7 +197,7 @@ def begin(root: Store, kind: str, name: str, identity: Identity, policy: Policy)
         )
     whole = _read_json(store, MANIFEST) is not None
     if differences and not policy.keep_stale:
-        store.delete("")
+        _clear(store)
         build = begin(root, kind, name, identity, Policy())
         assert isinstance(build, Build)
         build.notes.append(f"{kind}/{name}: made by other code, so it is made again (--keep-stale keeps it)")
@@ -224,6 +228,15 @@ def difference(old: Any, new: Any, path: str = "") -> list[str]:
     if old == new:
         return []
     return [f"{path}: {json.dumps(old, ensure_ascii=False)} -> {json.dumps(new, ensure_ascii=False)}"]
+
+
+def _clear(store: Store) -> None:
+    """Delete an artifact or a build: who is killed here leaves one that is unfinished and still says what it was."""
+    store.delete(MANIFEST)
+    for path in store.files():
+        if path != IDENTITY:
+            store.delete(path)
+    store.delete("")
 
 
 def _read_json(store: Store, path: str) -> dict[str, Any] | None:
