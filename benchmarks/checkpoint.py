@@ -62,7 +62,7 @@ def engine_of(contest: Contest, folder: str, device: torch.device) -> tuple[Engi
     torch.manual_seed(0)
     Qwen2ForCausalLM(shape).save_pretrained(folder)
     compute = "bfloat16" if native_bfloat16(device) else "float32"
-    base = load_base(folder, ModelConfig.model_validate({"compute_dtype": compute}), device)
+    base = load_base(folder, ModelConfig.model_validate({"compute_dtype": compute}), device, "padded")
     model = adapters.attach(base, {"kind": "lora", "rank": 64, "alpha": 16}, seed=0)
     samples = made_samples(contest.samples, shape.vocab_size)
     plan = Plan(samples.select("train"), samples.lengths, contest.batch, seed=0, epochs=BLOCK * BLOCKS + 2)

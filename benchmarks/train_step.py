@@ -153,7 +153,7 @@ def contest(shape: Qwen2Config, device: torch.device, rounds: int) -> dict[str, 
         contestants: dict[str, Literal[1, 2, 3] | None] = {"bare PyTorch": None, "ZeRO-1": 1, "ZeRO-2": 2, "ZeRO-3": 3}
         for name, stage in contestants.items():
             compute = "bfloat16" if native_bfloat16(device) else "float32"
-            base = load_base(folder, ModelConfig.model_validate({"compute_dtype": compute}), device)
+            base = load_base(folder, ModelConfig.model_validate({"compute_dtype": compute}), device, "padded")
             model = adapters.attach(base, ADAPTER, seed=0)
             step = bare(model, samples, device) if stage is None else ours(model, samples, stage)
             runners[name] = Runner(step)

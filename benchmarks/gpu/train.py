@@ -98,7 +98,7 @@ Steps = tuple[Callable[[list[MicroBatch]], None], Callable[[], None]]
 
 def ours(folder: str, config: StageConfig, samples: Samples, device: torch.device) -> Steps:
     """The product's step."""
-    model = adapters.attach(load_base(folder, config.model, device), config.adapter, seed=0)
+    model = adapters.attach(load_base(folder, config.model, device, config.batch.layout), config.adapter, seed=0)
     engine = Engine(model, samples, batch=config.batch, optimizer=config.optimizer, engine=config.engine, pad_id=0)
 
     def step(micro_batches: list[MicroBatch]) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import Qwen2Config, Qwen2ForCausalLM, masking_utils
 
+from medtrain.errors import TrainingError
 from medtrain.train import attention
 
 CPU = torch.device("cpu")
@@ -82,8 +83,10 @@ def test_the_kernel_for_several_lengths_gets_what_the_blocks_get(monkeypatch: py
     torch.testing.assert_close(found, wanted)
 
 
-@pytest.mark.parametrize(("layout", "name"), [("packed", attention.BLOCKS), ("padded", "sdpa")])
-def test_without_flash_attention_the_layout_decides(layout: str, name: str) -> None:
+@pytest.mark.parametrize(
+    ("layout", "name"), [("packed", attention.BLOCKS), ("padded", attention.PADDED), (None, "sdpa")]
+)
+def test_without_flash_attention_the_layout_decides(layout: str | None, name: str) -> None:
     assert attention.choose(layout, CPU, torch.float32) == name
 
 
@@ -98,7 +101,7 @@ def test_a_gpu_uses_flash_attention_for_packed_rows_where_both_are_there(monkeyp
         monkeypatch.setattr(attention, "flash_attention", lambda there=there: naive_kernel if there else None)
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, c=capability: c)
         assert attention.choose("packed", cuda, dtype) == wanted
-        assert attention.choose("padded", cuda, dtype) == "sdpa"
+        assert attention.choose("padded", cuda, dtype) == attention.PADDED
 
 
 @pytest.mark.parametrize(
@@ -127,19 +130,49 @@ def test_each_implementation_is_told_the_sample_lengths_in_its_own_words() -> No
     told = attention.arguments(attention.VARLEN, (3, 4, 2), CPU)
     assert told["sample_ends"].tolist() == [0, 3, 7, 9] and told["sample_ends"].dtype == torch.int32
     assert told["longest_sample"] == 4
-    assert attention.arguments("sdpa", (3, 4), CPU) == {}
+    assert attention.arguments(attention.PADDED, (3, 4), CPU) == {}
 
 
-def test_transformers_makes_no_mask_for_packed_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+SHAPE = {"vocab_size": 8, "hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2}
+ROW = {"input_ids": torch.ones(1, 5, dtype=torch.int64), "position_ids": torch.arange(5)[None], "use_cache": False}
+
+
+def test_transformers_makes_no_mask_and_looks_for_none(monkeypatch: pytest.MonkeyPatch) -> None:
     def searched(position_ids: torch.Tensor) -> None:
         raise AssertionError("looks for packed samples, and so waits for the device")
 
     monkeypatch.setattr(masking_utils, "find_packed_sequence_indices", searched)
-    shape = {"vocab_size": 8, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
-    model = Qwen2ForCausalLM(Qwen2Config(**shape, num_attention_heads=2, num_key_value_heads=1))
-    row = {"input_ids": torch.ones(1, 5, dtype=torch.int64), "position_ids": torch.arange(5)[None], "use_cache": False}
+    model = Qwen2ForCausalLM(Qwen2Config(**SHAPE, num_hidden_layers=1, num_key_value_heads=1))
     model.set_attn_implementation(attention.BLOCKS)
-    model.model(**row, sample_lengths=(5,))
+    model.model(**ROW, sample_lengths=(5,))
+    model.set_attn_implementation(attention.PADDED)
+    model.model(**ROW)
     model.set_attn_implementation("sdpa")
     with pytest.raises(AssertionError, match="packed samples"):
-        model.model(**row)
+        model.model(**ROW)
+
+
+def test_a_token_behind_padding_sees_what_is_real_before_it_and_padding_itself() -> None:
+    real = torch.tensor([[True, True, True], [False, False, True], [False, True, True]])
+    seen = attention.behind_padding(real)
+    assert seen.shape == (3, 1, 3, 3) and seen.dtype == torch.bool
+    assert seen[:, 0].int().tolist() == [
+        [[1, 0, 0], [1, 1, 0], [1, 1, 1]],
+        [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
+        [[1, 0, 0], [0, 1, 0], [0, 1, 1]],
+    ]
+
+
+@pytest.mark.parametrize("name", [attention.BLOCKS, attention.VARLEN, attention.PADDED])
+def test_a_sample_longer_than_a_layer_sees_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "flash_attention", lambda: naive_kernel)
+    for window in (5, 4):
+        sliding = {"use_sliding_window": True, "sliding_window": window, "max_window_layers": 1}
+        model = Qwen2ForCausalLM(Qwen2Config(**SHAPE, num_hidden_layers=2, num_key_value_heads=1, **sliding))
+        model.set_attn_implementation(name)
+        told = attention.arguments(name, (5,), CPU)
+        if window < 5:
+            with pytest.raises(TrainingError, match="sliding_window=4 tokens and a sample has 5"):
+                model.model(**ROW, **told)
+        else:
+            assert model.model(**ROW, **told).last_hidden_state.isfinite().all()

@@ -59,17 +59,19 @@ def test_real_positions_hold_the_samples_in_order(layout: str, side: str) -> Non
 
 @pytest.mark.parametrize("side", ["right", "left"])
 def test_padding_is_on_the_asked_side(side: str) -> None:
-    mask = collate(SAMPLES, BatchConfig(layout="padded", pad_side=side), PAD).attention_mask
+    batch = collate(SAMPLES, BatchConfig(layout="padded", pad_side=side), PAD)
+    mask = batch.attention_mask
     assert mask is not None and mask.shape == (4, 7) and mask.dtype == torch.bool
     edge = mask[:, 0 if side == "right" else -1]
     assert bool(edge.all())
     assert mask.sum(dim=1).tolist() == [7, 3, 5, 2]
+    assert batch.behind_padding == (side == "left")
 
 
 def test_a_packed_batch_has_one_row_and_no_mask() -> None:
-    batch = collate(SAMPLES, BatchConfig(layout="packed"), PAD)
+    batch = collate(SAMPLES, BatchConfig(layout="packed", pad_side="left"), PAD)
     assert batch.input_ids.shape == (1, 17)
-    assert batch.attention_mask is None
+    assert batch.attention_mask is None and not batch.behind_padding
 
 
 @pytest.mark.parametrize("layout", ["padded", "packed"])
@@ -98,7 +100,8 @@ def test_nothing_predicts_the_first_token() -> None:
 
 def test_a_device_move_keeps_everything() -> None:
     for layout in ("padded", "packed"):
-        batch = collate(SAMPLES, BatchConfig(layout=layout), PAD)
+        batch = collate(SAMPLES, BatchConfig(layout=layout, pad_side="left"), PAD)
         moved = batch.to(torch.device("cpu"))
         assert torch.equal(moved.input_ids, batch.input_ids) and torch.equal(moved.targets, batch.targets)
         assert (moved.attention_mask is None) == (batch.attention_mask is None)
+        assert moved.behind_padding == batch.behind_padding

@@ -52,13 +52,15 @@ CASES = [(1, "some"), (2, "some"), *(pytest.param(*case, marks=pytest.mark.long)
 Weights = dict[str, torch.Tensor]
 
 
-def _open(root: str, precision: str, adapter: dict[str, Any], storage: str = "uint8") -> tuple[Any, Samples, Plan]:
+def _open(
+    root: str, precision: str, adapter: dict[str, Any], storage: str = "uint8", layout: str | None = None
+) -> tuple[Any, Samples, Plan]:
     store = Store(root)
     samples = Samples.open(locate(store, "tokens", "tiny"))
     rows = samples.select("train")
     plan = Plan(rows, samples.lengths[rows], BATCH, seed=7, epochs=10)
     config = ModelConfig.model_validate({"precision": precision, "quant_storage": storage})
-    base = load_base(str(store.local("bases/tiny")), config, torch.device("cpu"))
+    base = load_base(str(store.local("bases/tiny")), config, torch.device("cpu"), layout)
     return adapters.attach(base, adapter, seed=0), samples, plan
 
 
@@ -115,7 +117,7 @@ def _started(
     moments: bool = True,
 ) -> tuple[Engine, Samples, Plan]:
     """A fresh engine, at the beginning or with the state in the middle."""
-    model, samples, plan = _open(root, precision, adapter, storage)
+    model, samples, plan = _open(root, precision, adapter, storage, BATCH.layout)
     if half is not None:
         set_weights(LossModule(model), half)
     engine = _engine(model, samples, engine_config, adapter)

@@ -270,7 +270,7 @@ def made(count: int, seed: int) -> list[Sample]:
 
 def run(model: Any, samples: list[Sample], layout: str) -> tuple[float, dict[str, torch.Tensor]]:
     """Loss and LoRA gradients of a micro-batch."""
-    model.get_base_model().set_attn_implementation(attention.BLOCKS if layout == "packed" else "sdpa")
+    model.get_base_model().set_attn_implementation(attention.BLOCKS if layout == "packed" else attention.PADDED)
     model.zero_grad(set_to_none=True)
     total = LossModule(model)(collate(samples, LAYOUTS[layout], pad_id=0))
     total.backward()
@@ -314,7 +314,7 @@ def test_the_head_runs_chunk_by_chunk_on_trained_tokens_only(
     model: Any, layout: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(losses, "CHUNK_TOKENS", 8)
-    model.get_base_model().set_attn_implementation(attention.BLOCKS if layout == "packed" else "sdpa")
+    model.get_base_model().set_attn_implementation(attention.BLOCKS if layout == "packed" else attention.PADDED)
     batch = collate(made(5, 0), LAYOUTS[layout], pad_id=0)
     trained = batch.trained_tokens
     assert batch.input_ids.numel() > trained > 8
@@ -337,7 +337,7 @@ def test_that_comparison_sees_a_sample_that_looks_at_its_neighbour(model: Any, m
 
 @pytest.mark.parametrize("layout", ["packed", "padded"])
 def test_an_empty_batch_gives_every_trained_tensor_a_gradient_of_0(model: Any, layout: str) -> None:
-    model.get_base_model().set_attn_implementation(attention.BLOCKS if layout == "packed" else "sdpa")
+    model.get_base_model().set_attn_implementation(attention.BLOCKS if layout == "packed" else attention.PADDED)
     model.zero_grad(set_to_none=True)
     empty: Batch = collate([], BatchConfig(layout=layout), pad_id=0)
     total = LossModule(model)(empty)

@@ -1,7 +1,7 @@
-"""Attention for packed rows: each sample attends to itself only, and no off-diagonal block is ever computed.
+"""Attention in training: each packed sample attends to itself only, and no off-diagonal block is ever computed.
 
-Neither implementation is registered with a mask, so that Transformers makes none: its search for packed samples would
-wait for the device in every forward pass.
+No implementation is registered with a mask, so that Transformers makes none: its look at the padding and its search for
+packed samples would wait for the device in every forward pass.
 """
 
 import functools
@@ -12,8 +12,11 @@ from typing import Any
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-BLOCKS, VARLEN = "medtrain_blocks", "medtrain_varlen"
+from medtrain.errors import TrainingError
+
+BLOCKS, VARLEN, PADDED = "medtrain_blocks", "medtrain_varlen", "medtrain_padded"
 
 
 @functools.cache
@@ -56,6 +59,7 @@ def blocks_attention(
         (1, T, heads, head size) and None for the weights.
     """
     grouped, lengths = query.shape[1] != key.shape[1], kwargs["sample_lengths"]
+    _sees_all(max(lengths), **kwargs)
     samples = zip(query.split(lengths, 2), key.split(lengths, 2), value.split(lengths, 2), strict=True)
     outputs = [
         scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True, scale=scaling, enable_gqa=grouped)
@@ -81,6 +85,7 @@ def varlen_attention(
     kernel = flash_attention()
     assert kernel is not None, "chosen only where it is"
     ends, longest = kwargs["sample_ends"], kwargs["longest_sample"]
+    _sees_all(longest, **kwargs)
     found = kernel(
         *(tensor[0].transpose(0, 1) for tensor in (query, key, value)),  # (T, heads, head size)
         cu_seqlens_q=ends,
@@ -95,17 +100,45 @@ def varlen_attention(
     return found[None], None
 
 
+def padded_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """Causal attention row by row: padding behind a sample needs no mask, since nothing real sees it.
+
+    Args and returns as `blocks_attention`, for (B, heads, T, head size), but for `attention_mask`, (B, 1, T, T) bool,
+    true where a query sees a key; None for all that stands before it.
+    """
+    _sees_all(query.shape[2], **kwargs)
+    found: tuple[torch.Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+    return found
+
+
+def _sees_all(longest: int, sliding_window: int | None = None, **_: Any) -> None:
+    """Refuse a sample that a layer of the base would not see whole."""
+    if sliding_window is not None and longest > sliding_window:
+        raise TrainingError(
+            f"model.base: a layer sees sliding_window={sliding_window} tokens and a sample has {longest}; sliding "
+            f"windows are not trained: build tokens with tokens.context_tokens={sliding_window}, or take another base"
+        )
+
+
 AttentionInterface.register(BLOCKS, blocks_attention)
 AttentionInterface.register(VARLEN, varlen_attention)
+AttentionInterface.register(PADDED, padded_attention)
 
 
-def choose(layout: str, device: torch.device, dtype: torch.dtype) -> str:
+def choose(layout: str | None, device: torch.device, dtype: torch.dtype) -> str:
     """The attention implementation of a run: for packed rows flash-attn where the GPU and the type can, else blocks.
 
     Padded rows have SDPA: flash-attn would look for their ends, and so wait for the device, in every layer.
     """
     if layout != "packed":
-        return "sdpa"
+        return "sdpa" if layout is None else PADDED
     can = device.type == "cuda" and dtype in (torch.bfloat16, torch.float16)
     if can and torch.cuda.get_device_capability(device) >= (8, 0) and flash_attention() is not None:
         return VARLEN
@@ -121,3 +154,16 @@ def arguments(implementation: str, lengths: tuple[int, ...], device: torch.devic
         there = ends.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else ends
         return {"sample_ends": there, "longest_sample": max(lengths)}
     return {}
+
+
+def behind_padding(real: torch.Tensor) -> torch.Tensor:
+    """What each token may see where padding stands before it: (B, 1, T, T) bool, rows are queries.
+
+    Padding sees itself, so that its rows, which nobody reads, are numbers.
+
+    Args:
+        real: (B, T) bool, true on real tokens.
+    """
+    square = torch.ones(real.shape[1], real.shape[1], dtype=torch.bool, device=real.device)
+    seen = real[:, None, None, :] & square.tril()
+    return seen | torch.eye(real.shape[1], dtype=torch.bool, device=real.device)

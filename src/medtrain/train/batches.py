@@ -20,6 +20,8 @@ class Batch:
     """(B, T) int64, from 0 in each sample."""
     attention_mask: torch.Tensor | None
     """(B, T) bool, true on real tokens; None when packed."""
+    behind_padding: bool
+    """Whether padding stands before real tokens, which would see it if they were not told."""
     lengths: tuple[int, ...]
     """Tokens of each sample, in order."""
     predictors: torch.Tensor
@@ -37,7 +39,7 @@ class Batch:
         mask = None if self.attention_mask is None else moved(self.attention_mask)
         parts = (self.input_ids, self.position_ids, self.predictors, self.targets)
         ids, positions, predictors, targets = (moved(tensor) for tensor in parts)
-        return Batch(ids, positions, mask, self.lengths, predictors, targets)
+        return Batch(ids, positions, mask, self.behind_padding, self.lengths, predictors, targets)
 
     @property
     def trained_tokens(self) -> int:
@@ -57,7 +59,7 @@ def collate(samples: Sequence[Sample], batch: BatchConfig, pad_id: int) -> Batch
         one = torch.full((1, 1), pad_id)
         mask = None if batch.layout == "packed" else torch.ones(1, 1, dtype=torch.bool)
         none = torch.zeros(0, dtype=torch.int64)
-        return Batch(one, torch.zeros(1, 1, dtype=torch.int64), mask, (1,), none, none)
+        return Batch(one, torch.zeros(1, 1, dtype=torch.int64), mask, False, (1,), none, none)
     lengths = tuple(len(sample.input_ids) for sample in samples)
     if batch.layout == "packed":
         starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
@@ -83,6 +85,7 @@ def collate(samples: Sequence[Sample], batch: BatchConfig, pad_id: int) -> Batch
         torch.from_numpy(ids.astype(np.int64)),
         torch.from_numpy(positions.astype(np.int64)),
         mask,
+        batch.layout == "padded" and batch.pad_side == "left",
         lengths,
         torch.from_numpy(trained.astype(np.int64) - 1),
         torch.from_numpy(flat[trained.astype(np.int64)].astype(np.int64)),
@@ -96,6 +99,7 @@ def join(batches: Sequence[Batch]) -> Batch:
         torch.cat([batch.input_ids for batch in batches], dim=1),
         torch.cat([batch.position_ids for batch in batches], dim=1),
         None,
+        False,
         tuple(length for batch in batches for length in batch.lengths),
         torch.cat([batch.predictors + start for batch, start in zip(batches, starts, strict=True)]),
         torch.cat([batch.targets for batch in batches]),

@@ -139,8 +139,9 @@ def activation_bytes(shape: ModelShape, config: TrainConfig, tokens: int, *, gpu
     """
     compute: int = compute_dtype(config.model).itemsize
     heads, kv_heads, size = shape.attention
-    # Packed rows attend with grouped KV heads; under a padding mask each query head has its own copy.
-    keys = kv_heads if config.batch.layout == "packed" else heads
+    # Rows attend with grouped KV heads; under a mask, for padding at the left, each query head has its own copy.
+    masked = config.batch.layout == "padded" and config.batch.pad_side == "left"
+    keys = heads if masked else kv_heads
     norm = 4 * shape.hidden + 4
     attention = compute * (2 * heads + 2 * keys) * size + 4 * heads
     gated = 3 * compute * shape.intermediate

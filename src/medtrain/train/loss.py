@@ -126,7 +126,7 @@ class LossModule(torch.nn.Module):
         told = attention.arguments(causal.config._attn_implementation, batch.lengths, batch.input_ids.device)
         hidden = causal.model(
             input_ids=batch.input_ids,
-            attention_mask=batch.attention_mask,
+            attention_mask=attention.behind_padding(batch.attention_mask) if batch.behind_padding else None,
             position_ids=batch.position_ids,
             use_cache=False,
             **told,

@@ -38,14 +38,14 @@ def compute_dtype(config: ModelConfig) -> torch.dtype:
     return dtype
 
 
-def load_base(path: str, config: ModelConfig, device: torch.device, layout: str = "padded") -> Any:
+def load_base(path: str, config: ModelConfig, device: torch.device, layout: str | None = None) -> Any:
     """The base as a causal language model with frozen weights.
 
     Args:
         path: what `artifacts.model_path` gave.
         config: precision and quantisation.
         device: where the weights go.
-        layout: `packed` chooses an attention for packed rows.
+        layout: of the rows that are trained; None for Transformers' own attention, which can generate.
 
     Raises:
         ConfigError: the path holds no model that Transformers can open.
