@@ -33,7 +33,7 @@ from medtrain.artifacts import Artifact, Identity, Policy, begin
 from medtrain.storage import Store
 from medtrain.tokens.shards import Sample, shard_path, write_shard
 
-VOCABULARY, ROWS, STEPS, LOST_STEPS = 4096, 512, 60, 5
+VOCABULARY, ROWS, STEPS, LOST_STEPS = 4096, 512, 40, 5
 KILL_AT = 27
 """The last step before a light state: three steps lie behind the newest one."""
 RUN: dict[str, Any] = {
@@ -73,6 +73,7 @@ CASES = (
     Case("a killed worker, from memory", kill_worker, {"every_steps": 20, "memory_every_steps": 4}, "memory", 20),
     Case("a killed worker, from storage", kill_worker, {"every_steps": 4, "memory_every_steps": 0}, "checkpoints", 20),
     Case("a lost node, from memory", lose_node, {"every_steps": 20, "memory_every_steps": 4}, "memory", 35),
+    Case("a lost node, from storage", lose_node, {"every_steps": 4, "memory_every_steps": 0}, "checkpoints", 35),
 )
 
 
@@ -110,7 +111,7 @@ def logged(root: Path, name: str) -> list[dict[str, Any]]:
 def hurt(case: Case, root: Path, name: str) -> dict[str, Any]:
     """Run, hurt, wait for the end; what it cost."""
     train = {**RUN, "name": name, "checkpoint": case.checkpoint}
-    elastic = {"min_workers": 1, "grow_every_s": 600, "start_timeout_s": 5}
+    elastic = {"min_workers": 1, "grow_every_s": 600}
     config = root / f"{name}.yaml"
     config.write_text(yaml.safe_dump({"runtime": {"workers": 2, "elastic": elastic}, "train": train}))
     log = root / f"{name}.log"

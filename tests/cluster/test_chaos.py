@@ -4,6 +4,7 @@ The same batches in every step, the same losses, the same adapter: bit for bit w
 change, else within the movement bound of `tests/train/test_equality.py`. Each run has a cluster of its own.
 """
 
+import hashlib
 import json
 import os
 import random
@@ -287,8 +288,11 @@ FAULTS = (
 SHRINKS = (node_out_and_back, raylet_killed, node_out)
 FROM_MEMORY = (*SHRINKS, worker_killed, worker_stopped)
 """And what `runtime.max_failures` counts: no notice, no refused checkpoint, no batch left out."""
-RUNS = ((1, 2, 0), (4, 6, 3), (8, 9, 10), (11, 12, 13), (14, 16, 18), (19, 5), (7,), (17, 15))
-"""Which of the 20 seeds hurt a run, one after another: one that changes the number of workers last, NaN first."""
+RUNS = ((1, 2, 0), (4, 6, 3), (8, 9, 10), (11, 12, 19), (14, 16, 18), (13,), (7, 5), (17, 15))
+"""Which of the 20 seeds hurt a run, one after another: one that changes the number of workers last, NaN first.
+
+Every kind that leaves the number as it is, but NaN, is in one of the two runs that are judged bit for bit to the end.
+"""
 SEEDS = [pytest.param(seeds, marks=pytest.mark.long if number else ()) for number, seeds in enumerate(RUNS)]
 
 
@@ -343,7 +347,9 @@ def test_a_hurt_run_ends_as_an_undisturbed_one(
     for fault, reached, began in hurt:
         step, tier = (40, "") if fault in (disk_full, nan_batch) else next(resumed)
         if fault in FROM_MEMORY:
-            assert tier == "memory" and reached - step <= LOST_STEPS
+            assert reached - step <= LOST_STEPS
+            # A worker of a node that is lost may hear of it in time to save a step beyond what memory has.
+            assert tier == "memory" or f"step {step} is saved" in run.log
         if fault is worker_terminated:
             assert f"SIGTERM: step {step} is saved" in run.log and reached <= step <= run.told + NOTICE_STEPS
         if fault in SHRINKS:
@@ -375,18 +381,20 @@ def _same(run: Run, undisturbed: Path, calm: int) -> None:
         assert all(torch.equal(found[name], tensor) for name, tensor in wanted.items())
     else:
         np.testing.assert_allclose([x["loss"] for x in mine], [x["loss"] for x in theirs], rtol=1e-5)
-        start, _ = _plain(run.root, frozenset(), 0)
-        assert _movement(start, wanted, found) <= BOUND
+        assert _movement(_plain(run.root, frozenset(), 0).start, wanted, found) <= BOUND
 
 
 def _same_without(run: Run, poison: tuple[int, ...]) -> None:
-    """The adapter is that of a plain run of engine steps on one worker, with every poisoned batch left out."""
+    """Batches, losses and adapter are those of engine steps on one worker, with every poisoned batch left out."""
     samples = Samples.open(artifacts.locate(Store(str(run.root)), "tokens", "tiny"))
     result = json.loads((run.folder / "result.json").read_text())
-    poisoned_steps = set(range(40)) - {line["step"] - 1 for line in run.lines()}
+    mine = {line["step"]: line for line in run.lines()}  # the last of each: some are trained again after trouble
+    poisoned_steps = set(range(40)) - {step - 1 for step in mine}
     assert len(poisoned_steps) == 10 and samples.ids[POISONED_ROW] in result["skipped_ids"]
-    start, wanted = _plain(run.root, frozenset(poisoned_steps), 40)
-    assert _movement(start, wanted, _adapter(run.folder)) <= BOUND
+    plain = _plain(run.root, frozenset(poisoned_steps), 40)
+    assert {step: mine[step]["samples"] for step in mine} == plain.samples
+    np.testing.assert_allclose([mine[step]["loss"] for step in plain.losses], list(plain.losses.values()), rtol=1e-5)
+    assert _movement(plain.start, plain.end, _adapter(run.folder)) <= BOUND
 
 
 def _poison(root: Path) -> tuple[int, ...]:
@@ -406,8 +414,18 @@ def _lines(folder: Path) -> list[dict[str, Any]]:
     return [line for line in map(json.loads, (w for w in whole if w.endswith("}"))) if "loss" in line]
 
 
-def _plain(root: Path, left_out: frozenset[int], steps: int) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    """The adapter before and after `steps` steps of the plan on this process alone, without those left out."""
+@dataclass(frozen=True)
+class Plain:
+    """What steps on one process give: the adapter before and after, and by step its loss and what its batch was."""
+
+    start: dict[str, torch.Tensor]
+    end: dict[str, torch.Tensor]
+    losses: dict[int, float]
+    samples: dict[int, str]
+
+
+def _plain(root: Path, left_out: frozenset[int], steps: int) -> Plain:
+    """`steps` steps of the plan on this process alone, without those left out."""
     config = StageConfig.model_validate({**CONFIG["train"], "name": "plain"})
     samples = Samples.open(artifacts.locate(Store(str(root)), "tokens", "tiny"))
     rows = samples.select("train")
@@ -416,10 +434,14 @@ def _plain(root: Path, left_out: frozenset[int], steps: int) -> tuple[dict[str, 
     model = adapters.attach(base, config.adapter, config.seed)
     start = _weights(model)
     engine = Engine(model, samples, batch=config.batch, optimizer=config.optimizer, engine=config.engine, pad_id=3)
-    for step in range(steps):
-        if step not in left_out:
-            engine.step(plan.at(step), learning_rate(config.optimizer, step, config.max_steps or 0))
-    return start, _weights(model)
+    losses, batches = {}, {}
+    for step in sorted(set(range(steps)) - left_out):
+        micros = plan.at(step)
+        ids = "\n".join(samples.ids[row] for micro in micros for row in micro.rows)
+        batches[step + 1] = hashlib.sha256(ids.encode()).hexdigest()[:16]
+        rate = learning_rate(config.optimizer, step, config.max_steps or 0)
+        losses[step + 1] = engine.step(micros, rate)["loss"]
+    return Plain(start, _weights(model), losses, batches)
 
 
 def _weights(model: Any) -> dict[str, torch.Tensor]:
