@@ -191,6 +191,21 @@ def test_workers_that_were_told_to_leave_start_again(build: Build, trainers: Tra
     assert not build.store.exists(LEFT)
 
 
+def test_an_error_of_a_group_that_starts_again_ends_the_run(build: Build, trainers: Trainers) -> None:
+    """Although the word of the group before it, which was told to leave, is still there."""
+
+    def leave_and_fail(number: int) -> None:
+        if number == 9:
+            raise KeyboardInterrupt
+        path, text = (FAILURE, "tokens/tiny does not exist") if number else (LEFT, "SIGTERM: step 4 is saved")
+        answer(build.store, path, "s", text)
+
+    trainers.act = leave_and_fail
+    with pytest.raises(TrainingError, match="tokens/tiny does not exist"):
+        fit(build)
+    assert len(trainers.made) == 2 and not build.store.exists(LEFT) and not build.store.exists(FAILURE)
+
+
 @pytest.mark.parametrize("raised", [True, False])
 def test_what_the_user_can_mend_is_the_run_s_one_error(build: Build, trainers: Trainers, raised: bool) -> None:
     """Whether Ray has seen the failed worker, or one after it that ended at once."""

@@ -56,6 +56,16 @@ def test_less_memory_takes_more_settings_until_none_is_enough(shape: ModelShape)
     assert fitting(shape, config(), LENGTHS, 4, "rtx3090", 1.0) is None
 
 
+@pytest.mark.parametrize("workers", [1, 4])
+def test_an_adapter_that_cannot_be_sharded_gets_no_such_proposal(shape: ModelShape, workers: int) -> None:
+    adapter = {"kind": "adalora", "init_rank": 96, "target_rank": 64, "tinit": 1, "tfinal": 1}
+    batch, engine = {"layout": "padded", "micro_samples": 4}, {"zero_stage": 0}
+    given = config(recipe=None, adapter=adapter, batch=batch, engine=engine, validation={"keep": "last"})
+    found = [fitting(shape, given, LENGTHS, workers, "rtx3090", gib) for gib in (16, 8, 6, 5.5, 5, 4.5, 4, 1)]
+    asked = {dict(settings).get("engine.zero_stage", 0) for settings in found if settings is not None}
+    assert found[-1] is None and asked == {0, 1}
+
+
 def test_the_words_are_those_of_the_command_line() -> None:
     found = [("engine.gradient_checkpointing", "whole"), ("engine.offload_optimizer", True)]
     assert (

@@ -150,7 +150,8 @@ def _fit(build: Build, payload: Payload, cluster: RuntimeConfig) -> None:
         with contextlib.nullcontext() if elastic.min_workers is None else reservation.looked_at():
             for number in itertools.count():
                 _trainer(build, payload, cluster, gpu, number).fit()
-                if answered(build.store, LEFT, payload.submission) is None:
+                failed, left = (answered(build.store, word, payload.submission) for word in (FAILURE, LEFT))
+                if failed is not None or left is None:
                     break
     except ray.train.TrainingFailedError as error:
         raise TrainingError(f"{payload.run}: the workers failed for good: {error}") from error

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from medtrain.train import adapters
 from medtrain.train.estimate import estimate
 from medtrain.train.footprint import ModelShape
 from medtrain.train.order import Ints
@@ -45,7 +46,8 @@ def _levers(config: TrainConfig, lengths: Ints, workers: int) -> list[Override]:
             samples //= 2
             levers.append(("batch.micro_samples", samples))
     if config.optimizer.kind == "adamw":
-        if workers > 1 and engine.zero_stage < 3:
+        sharded = adapters.refusal(config.adapter, 3, config.validation.keep, config.validation.patience) == ""
+        if workers > 1 and engine.zero_stage < 3 and sharded:
             levers.append(("engine.zero_stage", 3))
         elif engine.zero_stage == 0:
             levers.append(("engine.zero_stage", 1))
