@@ -1,10 +1,11 @@
 #!/usr/bin/env python
-"""Claim: QLoRA on Qwen2-shaped models trains at least as many tokens a second as plain Transformers with PEFT.
+"""Claims: QLoRA on Qwen2-shaped models trains at least as many tokens a second as plain Transformers with PEFT, and
+what the estimator says of a 24 GB card is true (a cap on this device's memory makes one; a CPU has no such claim).
 
 Without Ray and without any data: random weights, made rows of 1,024 tokens, NF4, LoRA of rank 64 on every linear layer,
-layers recomputed, four rows at once. Beside tokens/s: the share of the device's peak (MFU), the peak of memory against
-the estimator's, whether what the estimator says of a 24 GB card is true (a cap on this device's memory makes one), and
-the hours that BioQwen's 87 million tokens in 3 + 5 epochs would take on four RTX 3090, by the ratio of peaks.
+layers recomputed, four rows at once. Beside tokens/s: the share of the device's peak (MFU), the peak of memory and the
+seconds of a step against the estimator's, and the hours that BioQwen's 87 million tokens in 3 + 5 epochs would take on
+four RTX 3090, by the ratio of peaks.
 LLaMA-Factory runs as well where it is installed; peers that did not run are named with the reason.
 """
 
@@ -16,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -32,14 +34,19 @@ NEEDED = (
     "pyarrow",
     "safetensors",
 )
+TORCH = (2, 11)
 missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
-if missing or sys.version_info[:2] not in ((3, 11), (3, 12)):
+held = "" if "torch" in missing else version("torch")
+too_old = bool(held) and tuple(map(int, held.split(".")[:2])) < TORCH
+if missing or too_old or sys.version_info[:2] not in ((3, 11), (3, 12)):
     sys.exit(
-        f"Python {sys.version.split()[0]} (3.11 or 3.12 is needed); missing packages: {', '.join(missing) or 'none'}"
+        f"Python {sys.version.split()[0]} (3.11 or 3.12 is needed); missing packages: {', '.join(missing) or 'none'}; "
+        f"too old: {f'torch {held} ({TORCH[0]}.{TORCH[1]} is needed)' if too_old else 'none'}"
     )
 
 import numpy as np
 import torch
+from gpu import card
 from peers import factory
 from peft import LoraConfig, get_peft_model
 from train_step import join_alone, made_samples
@@ -49,14 +56,13 @@ from medtrain import runtime
 from medtrain.tokens.shards import Samples
 from medtrain.train import adapters, estimate
 from medtrain.train.engine import Engine
-from medtrain.train.footprint import shape_of
+from medtrain.train.footprint import ModelShape, shape_of
 from medtrain.train.loss import liger
 from medtrain.train.model import load_base
 from medtrain.train.order import MicroBatch, Plan
 from medtrain.train.stage import StageConfig
 
-GIB, TOKENS, MICRO, RATE, CARD_GIB = 2**30, 1024, 4, 1e-4, 24
-BIOQWEN_TOKENS = 87.0e6 * (3 + 5)
+GIB, TOKENS, MICRO, RATE = 2**30, 1024, 4, 1e-4
 SHAPES: dict[str, tuple[dict[str, Any], float | None]] = {
     "tiny": ({"hidden": 64, "layers": 2, "inner": 128, "heads": 4, "kv": 2, "tied": True, "vocabulary": 512}, None),
     "0.5B": ({"hidden": 896, "layers": 24, "inner": 4864, "heads": 14, "kv": 2, "tied": True}, 5 + 18),
@@ -180,8 +186,8 @@ def others(
     }
 
 
-def contest(name: str, steps: int, tokens: int, device: torch.device, environment: Path | None) -> dict[str, Any]:
-    """Ours and the peers on one shape."""
+def contest(name: str, steps: int, tokens: int, device: torch.device, environment: Path | None) -> list[dict[str, Any]]:
+    """The claims about one shape: ours and the peers, and on a GPU the estimator's word on a smaller card."""
     config = staged(MICRO, "whole")
     with tempfile.TemporaryDirectory() as folder:
         make_base(name, folder, device)
@@ -193,20 +199,18 @@ def contest(name: str, steps: int, tokens: int, device: torch.device, environmen
             forget(device)
             found[who] = timed(build(folder, config, samples, device), plan, steps, device)
         forget(device)
-        card = capped(folder, samples, device) if device.type == "cuda" else None
+        settings = on_the_card(folder, device) if device.type == "cuda" else []
         beside = others(folder, steps, tokens, device, environment)
-    kind = estimate.device_class(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
-    peak, row_tokens = estimate.DEVICES[kind] if kind else None, config.batch.size * tokens
-    rate = {who: row_tokens / seconds for who, (seconds, _) in found.items()}
+    peak, expected = expectation(shape, config, samples, device)
+    rate = {who: config.batch.size * tokens / seconds for who, (seconds, _) in found.items()}
     factory_found = beside["llamafactory"]
     if not isinstance(factory_found, str):
         factory_found["ratio"] = round(rate["ours"] / factory_found["tokens_per_s"], 4)
-    of_unknown = "rtx3090" if device.type == "cuda" else "cpu-core"  # any GPU: memory is the same on all
-    expected = estimate.estimate(shape, config, samples.lengths, 1, kind or of_unknown)
     trained = float(samples.trained_tokens.sum() / samples.lengths.sum())
     flops = estimate.token_flops(shape, config, float(tokens), trained=trained, recomputing=False)
-    hours = BIOQWEN_TOKENS / (rate["ours"] * estimate.DEVICES["rtx3090"] / peak * 4) / 3600 if peak else None
-    return {
+    hours = card.bioqwen_hours(rate["ours"], peak) if peak else None
+    facts = about(device)
+    speed = {
         "claim": f"tokens/s of QLoRA on a {name} model against Transformers with PEFT",
         "setting": f"NF4, LoRA r 64, {config.batch.size} rows of {tokens} tokens a step, {MICRO} at once, recomputed",
         "ours": round(rate["ours"], 1),
@@ -218,33 +222,54 @@ def contest(name: str, steps: int, tokens: int, device: torch.device, environmen
         "head": "Liger" if device.type == "cuda" and liger() else "chunks",
         **beside,
         "peak_gib": {who: round(peak, 2) for who, (_, peak) in found.items()},
-        "estimated_gib": round(expected.bytes / GIB, 2),
-        "card_of_24_gib": card,
+        "estimated_gib": expected["gib"],
+        "step_s": {"ours": round(found["ours"][0], 4), "estimated": expected["step_s"]},
         "hours_on_four_rtx3090": {"by peaks": round(hours, 1) if hours else None, "BioQwen": SHAPES[name][1]},
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",
-        "versions": {p: version(p) for p in ("torch", "deepspeed", "bitsandbytes", "peft", "transformers")},
+        **facts,
     }
+    return [speed, card.claim(f"a {name} model", settings, facts)] if settings else [speed]
 
 
-def capped(folder: str, samples: Samples, device: torch.device) -> list[dict[str, Any]]:
+def about(device: torch.device) -> dict[str, Any]:
+    """What every claim says of where it was looked at."""
+    packages = ("torch", "deepspeed", "bitsandbytes", "peft", "transformers")
+    named = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+    return {"device": named, "versions": {package: version(package) for package in packages}}
+
+
+def expectation(
+    shape: ModelShape, config: StageConfig, samples: Samples, device: torch.device
+) -> tuple[float | None, dict[str, float | None]]:
+    """The device's peak in FLOP/s, where its class is known, and the estimator's memory and seconds of a step.
+
+    A GPU of no known class has the memory of any other, and no seconds; a CPU has those of one core.
+    """
+    cuda = device.type == "cuda"
+    kind = estimate.device_class(torch.cuda.get_device_name(device)) if cuda else "cpu-core"
+    said = estimate.estimate(shape, config, samples.lengths, 1, kind or "rtx3090")
+    seconds = round(said.step_s, 4) if kind else None
+    return estimate.DEVICES[kind] if cuda and kind else None, {"gib": round(said.bytes / GIB, 2), "step_s": seconds}
+
+
+def on_the_card(folder: str, device: torch.device) -> list[dict[str, Any]]:
     """What the estimator says of a 24 GB card against what happens: a setting that fits, and one that does not."""
-    total = torch.cuda.mem_get_info(device)[1]
-    torch.cuda.set_per_process_memory_fraction(min(1.0, CARD_GIB * GIB / total), device)
     found = []
-    for micro, checkpointing in ((MICRO, "whole"), (16, "none")):
-        config = staged(micro, checkpointing)
-        rows = made_samples(config.batch.size, 1000, TOKENS)
-        said = estimate.estimate(shape_of(folder, config), config, rows.lengths, 1, "rtx3090", CARD_GIB)
-        plan = Plan(np.arange(config.batch.size), rows.lengths, config.batch, seed=0, epochs=2)
-        try:
-            timed(ours(folder, config, rows, device), plan, 1, device)
-            fits = True
-        except torch.OutOfMemoryError:
-            fits = False
-        found.append({"micro_samples": micro, "recomputed": checkpointing, "said": said.fits, "found": fits})
-        forget(device)
-    torch.cuda.set_per_process_memory_fraction(1.0, device)
+    with card.capped(device) as gib:
+        for micro, checkpointing in ((MICRO, "whole"), (16, "none")):
+            config = staged(micro, checkpointing)
+            rows = made_samples(config.batch.size, 1000, TOKENS)
+            said = estimate.estimate(shape_of(folder, config), config, rows.lengths, 1, "rtx3090", gib).fits
+            fits = card.fits(partial(one_step, folder, config, rows, device))
+            setting = {"card_gib": round(gib, 1), "micro_samples": micro, "recomputed": checkpointing}
+            found.append({**setting, "said": said, "found": fits})
+            forget(device)
     return found
+
+
+def one_step(folder: str, config: StageConfig, rows: Samples, device: torch.device) -> None:
+    """Ours, for a step that is not counted and one that is."""
+    plan = Plan(np.arange(config.batch.size), rows.lengths, config.batch, seed=0, epochs=2)
+    timed(ours(folder, config, rows, device), plan, 1, device)
 
 
 def main() -> None:
@@ -263,8 +288,9 @@ def main() -> None:
     steps, tokens = (2 if options.quick else 5), (64 if options.device == "cpu" else TOKENS)
     found = []
     for name in names:
-        found.append(contest(name, steps, tokens, device, options.llamafactory))
-        print(json.dumps(found[-1]), flush=True)
+        claims = contest(name, steps, tokens, device, options.llamafactory)
+        found += claims
+        print("\n".join(map(json.dumps, claims)), flush=True)
     print(json.dumps(found), flush=True)
     torch.distributed.destroy_process_group()
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from deepspeed import comm
 from deepspeed.accelerator import get_accelerator
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer
 
 from medtrain.artifacts import locate
@@ -108,6 +109,39 @@ def test_deepspeed_waits_for_no_device(made: Store, stage: int, monkeypatch: pyt
     for step in range(4):  # its timer, which is off, would begin at the third
         engine.step(plan.at(step), 1e-2)
     assert waited == []
+
+
+class Reads(TorchDispatchMode):
+    """Counts what a host must wait for its device for: numbers of a tensor that Python or a shape depends on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        # item(), bool(), float() and int() of a tensor all end in the first.
+        self.count += func.overloadpacket in (torch.ops.aten._local_scalar_dense, torch.ops.aten.nonzero)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3])
+@pytest.mark.parametrize("layout", ["packed"])
+def test_a_step_of_more_micro_batches_waits_no_more_often(
+    made: Store, layout: str, stage: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not of ZeRO-0, where PyTorch's own AdamW reads a counter of each tensor, once a step."""
+    monkeypatch.setattr(torch.nn.functional, "linear", torch.nn.functional.linear)  # ZeRO-3 replaces it
+    batch = BATCH.model_copy(update={"layout": layout})
+    engine, _, plan = opened(made, "nf4", batch=batch, engine={"zero_stage": stage})
+    engine.step(plan.at(0), 1e-2)  # what is made once
+    rows, found = [row for micro in plan.at(1) for row in micro.rows], {}
+    for count in (2, 4):
+        micros = [MicroBatch(tuple(rows[number::count]), number) for number in range(count)]
+        with Reads() as reads:
+            engine.step(micros, 1e-2)
+        found[count] = reads.count
+    engine.release()
+    assert 0 < found[2] == found[4], f"{found} waits by micro-batches"
 
 
 def test_a_held_out_loss_has_no_dropout_and_is_the_same_twice(made: Store) -> None:

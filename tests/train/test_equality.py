@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import bitsandbytes
 import cloudpickle
 import deepspeed
 import numpy as np
@@ -29,10 +30,12 @@ from medtrain.train import adapters, validation
 from medtrain.train import loss as losses_of
 from medtrain.train.deepspeed_config import EngineConfig
 from medtrain.train.engine import Engine, join_group
+from medtrain.train.footprint import base_bytes, shape_of
 from medtrain.train.loss import LossModule
 from medtrain.train.model import ModelConfig, load_base
 from medtrain.train.optimizer import OptimizerConfig, learning_rate
 from medtrain.train.order import BatchConfig, MicroBatch, Plan
+from medtrain.train.stage import StageConfig
 from medtrain.train.state import partition, set_weights, trainable
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -95,6 +98,8 @@ def _engine_run(
             drawn = torch.randint(2**31, (len(micro_batches),), generator=running).tolist()
             micro_batches = [replace(micro, seed=seed) for micro, seed in zip(micro_batches, drawn, strict=True)]
         losses.append(_step(engine, micro_batches, step))
+    if engine_config["zero_stage"] == 3:
+        _check_shares(root, engine.deepspeed.module, {"precision": precision, "quant_storage": storage})
     yield "", engine.weights(), [*losses, *_held_out(engine, samples)]
     for how in from_half:
         assert half is not None
@@ -104,6 +109,22 @@ def _engine_run(
         engine, samples, plan = _started(*given, half, moments=how == "resumed")
         later = [_step(engine, plan.at(step), step) for step in range(HALF, STEPS)]
         yield f"-{how}", engine.weights(), [*losses[:HALF], *later, *_held_out(engine, samples)]
+
+
+def _check_shares(root: str, module: torch.nn.Module, model: dict[str, str]) -> None:
+    """A rank of ZeRO-3 holds its share of the base and no more, as the estimator has it: equality would not tell."""
+    ranks, base = runtime.world_size(), [p for p in module.parameters() if not p.requires_grad]
+    packed = [p for p in base if isinstance(p, bitsandbytes.nn.Params4bit)]
+    assert bool(packed) == (model["precision"] == "nf4")
+    assert {p.dtype for p in packed} <= {getattr(torch, model["quant_storage"])}
+    # Of a weight that is not sharded there is the whole, and of a sharded one that is still gathered both.
+    shares = {p: getattr(p, "ds_tensor", None) for p in base}
+    held = sum(p.nbytes + (0 if share is None else share.nbytes) for p, share in shares.items())
+    wholes = sum(getattr(p, "ds_numel", p.numel()) * p.element_size() for p in base)
+    stage = StageConfig.model_validate({"name": "x", "tokens": "x", "stage": 1, "model": model})
+    shape = shape_of(str(Store(root).local("bases/tiny")), stage)
+    elsewhere, padding = base_bytes(shape, stage, 1) - base_bytes(shape, stage, ranks), 4 * ranks * len(base)
+    assert 0 <= held - (wholes - elsewhere) <= padding, f"{held} bytes of {wholes} on one of {ranks} rank(s)"
 
 
 def _started(
