@@ -82,7 +82,7 @@ def test_a_group_that_is_broken_off_goes_on_exactly(
     jobs = [job(made, "y1", 1), job(made, "y3", 3)]
     polls = iter(range(1000))
     with monkeypatch.context() as patch:
-        patch.setattr(notice.Notice, "given", lambda self, step: "SIGTERM" if next(polls) >= 14 else "")
+        patch.setattr(notice.Notice, "given", lambda self, step, step_s: "SIGTERM" if next(polls) >= 14 else "")
         with pytest.raises(Leaving, match="SIGTERM: step 8 is saved"):
             trained(jobs, 2)
     assert not Path(made.local("expert/y1/adapter")).exists()
