@@ -25,7 +25,7 @@ from medtrain.storage import Store
 from medtrain.tokens.shards import Sample, shard_path, write_shard
 from medtrain.train import ending, worker
 from medtrain.train.attempts import GivenUp
-from medtrain.train.notice import Leaving
+from medtrain.train.notice import Leaving, Notice
 from medtrain.train.payload import FAILURE, LEFT, Payload, answer, answered
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -118,6 +118,27 @@ def test_a_worker_asks_for_notices_and_notes_its_places(made_once: Store, monkey
     assert run.notice._announced is ray.train.get_preemption_info
     assert store.read(reservation.FILE) == b"train-x"
     assert not store.exists(LEFT)
+
+
+@pytest.mark.usefixtures("group_of_one", "on_cpu")
+def test_a_worker_that_goes_on_says_what_it_has_and_what_comes_next(
+    made_once: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(reservation, "note", lambda store: None)
+    job = payload(made_once, "resumed", model={"precision": "fp32"}, batch={"size": 16}, validation={"every_steps": 1})
+    store = made_once.sub(job.run)
+    run, _ = worker._open(job, store)
+    run.notice = Notice(lambda: "soon")
+    with pytest.raises(Leaving):
+        worker.train(run)
+    run.engine.release()
+    assert "resumed" not in capsys.readouterr().out.replace(job.run, "")
+    again, _ = worker._open(job, store)
+    again.engine.release()
+    following, best = run.name_of(run.plan.at(1)[0].rows[0]), run.progress.best_loss
+    said = f"weights, first moments, second moments, best loss {best:.4f} of step 1"
+    line = f"resumed at step 1 from checkpoints/step-00000001-attempt-000001 ({said}); next sample {following}"
+    assert line in capsys.readouterr().out.splitlines()
 
 
 class Work:
