@@ -198,12 +198,13 @@ def test_exhausted_memory_is_answered_with_numbers_and_never_tried_again(
     monkeypatch.setattr(worker.ray.train.torch, "get_device", lambda: torch.device("cuda", 1))
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (GIB // 2, 24 * GIB))
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 23 * GIB)
-    work.training = torch.OutOfMemoryError("CUDA out of memory")
+    work.training = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 600.00 MiB.")
     with pytest.raises(torch.OutOfMemoryError):
         work()
     failure, left = work.left
     assert failure is not None and left is None
-    assert failure.startswith("out of memory on cuda:1 (23.0 GiB allocated at the peak, 0.5 of 24.0 GiB free): ")
+    numbers = "600.0 MiB refused; 23.0 GiB allocated at the peak, 0.5 of 24.0 GiB free"
+    assert failure.startswith(f"out of memory on cuda:1 ({numbers}): ")
     assert f"lower batch.micro_tokens={work.job.train.batch.micro_tokens}" in failure
     work.training = None
     assert work() == (failure, None) and work.opened == 1

@@ -1,5 +1,7 @@
 """What to say when a device's memory is exhausted: the numbers, and what to lower, the cheapest first."""
 
+import re
+
 import torch
 
 from medtrain.train.settings import TrainConfig
@@ -14,8 +16,15 @@ def is_exhausted(error: BaseException) -> bool:
     )
 
 
-def advice(config: TrainConfig, device: torch.device) -> str:
-    """One message: what the device held, and which settings hold less."""
+def advice(config: TrainConfig, device: torch.device, error: BaseException) -> str:
+    """One message: what was refused, what the device held, and which settings hold less."""
+    numbers = "; ".join(filter(None, (_refused(str(error)), _held(device))))
+    known = f" ({numbers})" if numbers else ""
+    return f"out of memory on {device}{known}: {'; '.join(_levers(config))}; --dry-run says what fits"
+
+
+def _levers(config: TrainConfig) -> list[str]:
+    """The settings with which a worker's model and batches take less."""
     batch, engine = config.batch, config.engine
     levers = [] if engine.gradient_checkpointing == "whole" else ["set engine.gradient_checkpointing: whole"]
     if batch.layout == "packed":
@@ -25,7 +34,18 @@ def advice(config: TrainConfig, device: torch.device) -> str:
     if config.model.precision != "nf4":
         levers.append(f"set model.precision: nf4 instead of {config.model.precision}")
     levers.append("cut samples shorter (tokens.context_tokens of build_tokens)")
-    return f"out of memory on {device}{_held(device)}: {'; '.join(levers)}; --dry-run says what fits"
+    return levers
+
+
+def _refused(text: str) -> str:
+    """The size that an allocator was asked for in vain, by its error's text; empty where it says none."""
+    said = re.search(r"[Tt]ried to allocate ([\d.]+) (bytes|KiB|MiB|GiB)", text)
+    if said is None:
+        return ""
+    size = float(said[1]) * {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": GIB}[said[2]]
+    if size < 2**20:
+        return "less than 1 MiB refused"
+    return f"{size / GIB:,.1f} GiB refused" if size >= GIB else f"{size / 2**20:.1f} MiB refused"
 
 
 def _held(device: torch.device) -> str:
@@ -33,4 +53,4 @@ def _held(device: torch.device) -> str:
         return ""
     free, total = torch.cuda.mem_get_info(device)
     peak = torch.cuda.max_memory_allocated(device)
-    return f" ({peak / GIB:.1f} GiB allocated at the peak, {free / GIB:.1f} of {total / GIB:.1f} GiB free)"
+    return f"{peak / GIB:.1f} GiB allocated at the peak, {free / GIB:.1f} of {total / GIB:.1f} GiB free"

@@ -65,7 +65,8 @@ def work(job: Payload) -> None:
         raise
     except Exception as error:
         if exhausted.is_exhausted(error):
-            answer(store, FAILURE, job.submission, exhausted.advice(job.train, ray.train.torch.get_device()))
+            device = ray.train.torch.get_device()
+            answer(store, FAILURE, job.submission, exhausted.advice(job.train, device, error))
         raise
 
 
