@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from medtrain.train.exhausted import advice, is_exhausted
+from medtrain.train.exhausted import advice, host_advice, is_exhausted
 from medtrain.train.stage import StageConfig
 
 
@@ -68,3 +68,19 @@ def test_a_cpu_s_refused_size_is_said() -> None:
 )
 def test_the_refused_size_is_the_error_s_own(error: str, said: str) -> None:
     assert advice(config(), torch.device("cpu"), RuntimeError(error)).startswith(f"out of memory on cpu{said}set ")
+
+
+def test_what_a_gpu_worker_s_host_holds_less_with_is_not_what_its_gpu_does() -> None:
+    """Neither its model nor its batches are there."""
+    settings: dict[str, Any] = {"checkpoint": {"memory_every_steps": 8}, "engine": {"offload_optimizer": True}}
+    told = "set checkpoint.memory_every_steps: 0 instead of 8; set engine.offload_optimizer: false; "
+    assert host_advice(config(**settings), gpu=True) == (
+        f"out of the memory of a worker's host: {told}lower runtime.workers, if several share a node"
+    )
+    on_cpu = host_advice(config(**settings, batch={"micro_tokens": 4096}), gpu=False)
+    assert "lower batch.micro_tokens=4096" in on_cpu and told in on_cpu
+
+
+def test_what_is_not_set_is_no_lever() -> None:
+    text = host_advice(config(checkpoint={"memory_every_steps": 0}), gpu=True)
+    assert text == "out of the memory of a worker's host: lower runtime.workers, if several share a node"

@@ -1,4 +1,4 @@
-"""What to say when a device's memory is exhausted: the numbers, and what to lower, the cheapest first."""
+"""What to say when a device's memory or a host's is exhausted: the numbers, and what to lower, the cheapest first."""
 
 import re
 
@@ -21,6 +21,17 @@ def advice(config: TrainConfig, device: torch.device, error: BaseException) -> s
     numbers = "; ".join(filter(None, (_refused(str(error)), _held(device))))
     known = f" ({numbers})" if numbers else ""
     return f"out of memory on {device}{known}: {'; '.join(_levers(config))}; --dry-run says what fits"
+
+
+def host_advice(config: TrainConfig, *, gpu: bool) -> str:
+    """One message: which settings hold less of a host's memory, in which a worker without a GPU has everything."""
+    levers = [] if gpu else _levers(config)
+    if config.checkpoint.memory_every_steps:
+        levers.append(f"set checkpoint.memory_every_steps: 0 instead of {config.checkpoint.memory_every_steps}")
+    if config.engine.offload_optimizer:
+        levers.append("set engine.offload_optimizer: false")
+    levers.append("lower runtime.workers, if several share a node")
+    return f"out of the memory of a worker's host: {'; '.join(levers)}"
 
 
 def _levers(config: TrainConfig) -> list[str]:
