@@ -13,7 +13,10 @@ import peft
 import pytest
 import ray.train
 import torch
+from ray.exceptions import ActorDiedError, OutOfMemoryError
+from ray.train import WorkerGroupError
 from ray.train.v2._internal.constants import COLLECTIVE_TIMEOUT_S_ENV_VAR, WORKER_GROUP_START_TIMEOUT_S_ENV_VAR
+from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
@@ -231,6 +234,37 @@ def test_workers_that_fail_without_a_word_are_said_to_have_failed(build: Build, 
     answer(build.store, FAILURE, "an earlier submission", "no token")
     with pytest.raises(TrainingError, match=r"stage1/tiny: the workers failed for good: a node was lost"):
         fit(build)
+
+
+KILLED = OutOfMemoryError("Task was killed due to the node running low on memory.")
+
+
+@pytest.mark.parametrize("killed", [KILLED, WorkerHealthCheckFailedError("A worker health check failed.", KILLED)])
+def test_who_is_killed_for_the_host_s_memory_is_told_what_holds_less(
+    build: Build, trainers: Trainers, killed: Exception
+) -> None:
+    """Ray's memory monitor leaves the worker no time for a word of its own, and its peers another error."""
+
+    def kill(number: int) -> None:
+        raise WorkerGroupError("[Rank 1] killed", {0: RuntimeError("Connection closed by peer"), 1: killed})
+
+    trainers.act = kill
+    with pytest.raises(TrainingError, match=r"the workers failed for good: (.|\n)*\[Rank 1\] killed") as caught:
+        fit(build)
+    last = str(caught.value).splitlines()[-1]
+    assert last.startswith("out of the memory of a worker's host: set engine.gradient_checkpointing: whole; ")
+    assert last.endswith("; lower runtime.workers, if several share a node")
+
+
+def test_who_was_lost_for_another_reason_is_told_nothing_of_memory(build: Build, trainers: Trainers) -> None:
+    def lose(number: int) -> None:
+        lost = WorkerHealthCheckFailedError("A worker health check failed.", ActorDiedError())
+        raise WorkerGroupError("[Rank 0] lost", {0: lost})
+
+    trainers.act = lose
+    with pytest.raises(TrainingError) as caught:
+        fit(build)
+    assert "memory" not in str(caught.value)
 
 
 LIGHT = """

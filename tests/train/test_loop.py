@@ -28,6 +28,7 @@ from medtrain.train.order import Plan
 from medtrain.train.saver import Saver
 from medtrain.train.stage import StageConfig
 from medtrain.train.state import set_weights
+from medtrain.train.timing import Clock
 
 pytestmark = pytest.mark.usefixtures("group_of_one")
 
@@ -296,11 +297,23 @@ def test_a_leap_is_met_once_and_its_batch_then_taken_at_half_the_rate(made: Stor
     assert run.progress.rollbacks == 1 and run.progress.lowered == (12,)
 
 
+@pytest.mark.parametrize(("took_s", "wanted"), [(5.0, {*range(8)}), (0.1, {0, 4})])
+def test_the_cluster_is_asked_at_each_long_step(
+    made: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, took_s: float, wanted: set[int]
+) -> None:
+    """At 5 s a step every fourth one would leave a third of a spot machine's half a minute."""
+    monkeypatch.setattr(Clock, "lap", lambda clock: took_s)
+    run, asked = opened(made, tmp_path / "run"), set[int]()
+    run.notice = Notice(lambda: asked.add(run.progress.step))
+    train(run)
+    assert asked == wanted
+    assert not any("step_s" in line for line in logged(tmp_path / "run"))
+
+
 def test_word_to_leave_saves_the_step_and_ends_the_worker(made: Store, tmp_path: Path) -> None:
     settings: dict[str, Any] = {"checkpoint": {"every_steps": 100}, "validation": {"every_steps": 5}}
     run = opened(made, tmp_path / "run", **settings)
-    asked = iter([None, "soon"])
-    run.notice = Notice(lambda: next(asked))
+    run.notice = Notice(lambda: "soon" if run.progress.step == 4 else None)
     with pytest.raises(Leaving, match="a node is about to go: step 5 is saved"):
         train(run)
     found = checkpoint.latest(run.store)

@@ -1,14 +1,18 @@
-"""The sample that is shown at the start: trained parts in green, one of each source."""
+"""What is said at the start: samples, trained parts in green, one of each source; what a state gives back."""
+
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from transformers import AutoTokenizer
 
 from medtrain import artifacts
 from medtrain.storage import Store
 from medtrain.tokens.shards import SCHEMA, Sample, Samples
-from medtrain.train.show import GREEN, RESET, marked, one_of_each_source
+from medtrain.train.checkpoint import Checkpoint, Progress
+from medtrain.train.show import GREEN, RESET, marked, one_of_each_source, restored
 
 
 class Letters:
@@ -54,3 +58,37 @@ def test_a_real_tokenizer_decodes_the_whole_sample(made: Store) -> None:
     sample = Sample("i", "s", "qa", "QA", "en", "train", ids.astype(np.int32), ((answer, len(ids)),))
     assert marked(sample, tokenizer).endswith(f"assistant\n{GREEN}rest<|im_end|>\n{RESET}")
     assert one_of_each_source(samples, samples.select("train"), tokenizer).count("--- ") == 2
+
+
+ADAMW = ("weight", "exp_avg", "exp_avg_sq")
+EIGHT_BITS = ("weight", "state1", "state2", "absmax1", "absmax2", "qmap1", "qmap2")
+
+
+@pytest.mark.parametrize(
+    ("kinds", "progress", "wanted"),
+    [
+        (ADAMW, {}, "weights, first moments, second moments"),
+        (("weight", "state1", "state2"), {}, "weights, first moments, second moments"),
+        (EIGHT_BITS, {}, "weights, first moments, second moments, scales and code books of 8-bit moments"),
+        (("weight", "exp_avg"), {}, "weights, first moments"),
+        (
+            ("weight", "allocator/importance", "allocator/uncertainty", "allocator/pattern"),
+            {},
+            "weights, AdaLoRA's importances, AdaLoRA's uncertainties, AdaLoRA's kept triplets",
+        ),
+        (("weight", "queue"), {}, "weights, queue"),
+        (("weight",), {"best_step": 4, "best_loss": 1.25}, "weights, best loss 1.2500 of step 4"),
+        (("weight",), {"skipped": (2, 6)}, "weights, left-out batches of step(s) 3, 7"),
+        (("weight",), {"lowered": (5, 5)}, "weights, the rate halved from step(s) 6, 6 on"),
+    ],
+)
+def test_what_a_state_gives_back_is_said_and_nothing_else(
+    kinds: tuple[str, ...], progress: dict[str, Any], wanted: str
+) -> None:
+    state = {f"{kind}/{name}": torch.zeros(1) for name in ("b.lora_A", "a.lora_B") for kind in reversed(kinds)}
+    assert restored(Checkpoint("p", Progress(step=8, **progress), state)) == wanted
+
+
+def test_a_flag_is_a_kind_of_its_own() -> None:
+    state = {"allocator/frozen": torch.tensor(True), "weight/a": torch.zeros(1)}
+    assert restored(Checkpoint("p", Progress(step=8), state)) == "weights, whether AdaLoRA's triplets are frozen"

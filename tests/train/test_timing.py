@@ -1,5 +1,6 @@
 """A step's time by part."""
 
+import math
 import re
 import time
 from pathlib import Path
@@ -37,6 +38,14 @@ def test_parts_add_up_and_are_forgotten_when_read() -> None:
     assert set(found) == {"seconds/data", "seconds/forward"}
     assert 0.02 <= found["seconds/data"] <= took and found["seconds/forward"] < 0.01
     assert clock.read() == {}
+
+
+def test_a_lap_is_what_passed_since_the_last_one() -> None:
+    clock = Clock(CPU)
+    assert clock.lap() == math.inf, "a first step's length is not known"
+    began = time.perf_counter()
+    time.sleep(0.02)
+    assert 0.02 <= clock.lap() <= time.perf_counter() - began + 0.02
 
 
 @pytest.mark.usefixtures("group_of_one")

@@ -25,7 +25,7 @@ from medtrain.storage import Store
 from medtrain.tokens.shards import Sample, shard_path, write_shard
 from medtrain.train import ending, worker
 from medtrain.train.attempts import GivenUp
-from medtrain.train.notice import Leaving
+from medtrain.train.notice import Leaving, Notice
 from medtrain.train.payload import FAILURE, LEFT, Payload, answer, answered
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -120,6 +120,27 @@ def test_a_worker_asks_for_notices_and_notes_its_places(made_once: Store, monkey
     assert not store.exists(LEFT)
 
 
+@pytest.mark.usefixtures("group_of_one", "on_cpu")
+def test_a_worker_that_goes_on_says_what_it_has_and_what_comes_next(
+    made_once: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(reservation, "note", lambda store: None)
+    job = payload(made_once, "resumed", model={"precision": "fp32"}, batch={"size": 16}, validation={"every_steps": 1})
+    store = made_once.sub(job.run)
+    run, _ = worker._open(job, store)
+    run.notice = Notice(lambda: "soon")
+    with pytest.raises(Leaving):
+        worker.train(run)
+    run.engine.release()
+    assert "resumed" not in capsys.readouterr().out.replace(job.run, "")
+    again, _ = worker._open(job, store)
+    again.engine.release()
+    following, best = run.name_of(run.plan.at(1)[0].rows[0]), run.progress.best_loss
+    said = f"weights, first moments, second moments, best loss {best:.4f} of step 1"
+    line = f"resumed at step 1 from checkpoints/step-00000001-attempt-000001 ({said}); next sample {following}"
+    assert line in capsys.readouterr().out.splitlines()
+
+
 class Work:
     """A worker whose opening and training are replaced: `opening` and `training` are raised there."""
 
@@ -177,12 +198,13 @@ def test_exhausted_memory_is_answered_with_numbers_and_never_tried_again(
     monkeypatch.setattr(worker.ray.train.torch, "get_device", lambda: torch.device("cuda", 1))
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (GIB // 2, 24 * GIB))
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 23 * GIB)
-    work.training = torch.OutOfMemoryError("CUDA out of memory")
+    work.training = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 600.00 MiB.")
     with pytest.raises(torch.OutOfMemoryError):
         work()
     failure, left = work.left
     assert failure is not None and left is None
-    assert failure.startswith("out of memory on cuda:1 (23.0 GiB allocated at the peak, 0.5 of 24.0 GiB free): ")
+    numbers = "600.0 MiB refused; 23.0 GiB allocated at the peak, 0.5 of 24.0 GiB free"
+    assert failure.startswith(f"out of memory on cuda:1 ({numbers}): ")
     assert f"lower batch.micro_tokens={work.job.train.batch.micro_tokens}" in failure
     work.training = None
     assert work() == (failure, None) and work.opened == 1

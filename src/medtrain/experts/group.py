@@ -232,4 +232,5 @@ class Group:
         except Exception as error:
             traceback.print_exception(error)  # not for the user to mend
             out = exhausted.is_exhausted(error)
-            self._end(job, exhausted.advice(job.train, self._device) if out else f"{type(error).__name__}: {error}")
+            why = exhausted.advice(job.train, self._device, error) if out else f"{type(error).__name__}: {error}"
+            self._end(job, why)

@@ -102,8 +102,10 @@ class Engine:
 
         Returns:
             `loss` (nats a token), `tokens`, `trained_tokens`, `gradient_norm` (before clipping), and `leaving`: how
-            many ranks said that they are, summed together with the loss so that all ranks agree at no cost. Of this
-            rank: `memory_gib`, the peak so far, and `seconds/<part>` in data, forward, backward and optimizer.
+            many ranks said that they are, summed together with the loss so that all ranks agree at no cost. In the same
+            way `step_s`: the mean seconds from the beginning of the step before to that of this one, infinite in the
+            first. Of this rank: `memory_gib`, the peak so far, and `seconds/<part>` in data, forward, backward and
+            optimizer.
 
         Raises:
             TrainingError: the batch trains no token.
@@ -113,7 +115,7 @@ class Engine:
             ids = [self._samples.ids[row] for micro in micro_batches for row in micro.rows][:5]
             raise TrainingError(f"a step without a trained token (samples {', '.join(ids)}, …): nothing to learn from")
         mine = order.share(micro_batches, self._rank, self._world_size)
-        sums = torch.tensor([0.0, float(leaving)], dtype=torch.float64, device=self._device)
+        sums = torch.tensor([0.0, float(leaving), self._clock.lap()], dtype=torch.float64, device=self._device)
         for turn, micro in enumerate(mine):
             loss_sum = self._forward(micro, self._head_calls(micro_batches, turn))
             sums[0] += loss_sum.detach().double()
@@ -137,7 +139,7 @@ class Engine:
                 self._follow(self.rule, done + 1, gradients, float(norm))
         if self._world_size > 1:
             dist.all_reduce(sums)
-        total, told = sums.tolist()
+        total, told, laps_s = sums.tolist()
         tokens = sum(int(self._samples.lengths[row]) for micro in micro_batches for row in micro.rows)
         return {
             "loss": total / trained,
@@ -145,6 +147,7 @@ class Engine:
             "trained_tokens": trained,
             "gradient_norm": float(norm),
             "leaving": told,
+            "step_s": laps_s / self._world_size,
             "memory_gib": timing.peak_memory_gib(self._device),
             **(self.rule.metrics() if self.rule is not None else {}),
             **self._clock.read(),

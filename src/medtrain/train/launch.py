@@ -8,6 +8,7 @@ import uuid
 from typing import Any
 
 import ray
+import ray.exceptions
 import torch
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
@@ -17,6 +18,7 @@ from medtrain.artifacts import Artifact, Build, Identity, Policy
 from medtrain.errors import TrainingError
 from medtrain.runtime import RuntimeConfig
 from medtrain.storage import Store
+from medtrain.train import exhausted
 from medtrain.train import stage as stages
 from medtrain.train.memory import launch as memory
 from medtrain.train.notice import listen
@@ -154,13 +156,21 @@ def _fit(build: Build, payload: Payload, cluster: RuntimeConfig) -> None:
                 if failed is not None or left is None:
                     break
     except ray.train.TrainingFailedError as error:
-        raise TrainingError(f"{payload.run}: the workers failed for good: {error}") from error
+        what = f"\n{exhausted.host_advice(payload.train, gpu=gpu)}" if _killed_for_memory(error) else ""
+        raise TrainingError(f"{payload.run}: the workers failed for good: {error}{what}") from error
     finally:
         failure = answered(build.store, FAILURE, payload.submission)
         for word in (FAILURE, LEFT):
             build.store.delete(word)
         if failure is not None:
             raise TrainingError(failure) from None
+
+
+def _killed_for_memory(error: ray.train.TrainingFailedError) -> bool:
+    """Whether Ray's memory monitor killed a worker; the others then failed at what they did together."""
+    failures = getattr(error, "worker_failures", {}).values()
+    causes = [getattr(failure, "health_check_failure", failure) for failure in failures]
+    return any(isinstance(cause, ray.exceptions.OutOfMemoryError) for cause in causes)
 
 
 def _trainer(build: Build, payload: Payload, cluster: RuntimeConfig, gpu: bool, number: int) -> Any:

@@ -81,6 +81,8 @@ class Run(Generic[E]):
     bar: Bar | None
     flops: tuple[float, float] | None = None
     """Operations a token, and operations a second at the peak of all devices together; None where it is not known."""
+    step_s: float = math.inf
+    """Seconds that a step took last, as all ranks agree; infinite where none has been taken yet."""
 
     def log(self, metrics: dict[str, float], **facts: str) -> None:
         """Write one step's numbers, on rank 0."""
@@ -147,11 +149,11 @@ def _step(run: Run[E]) -> Generator[Step, dict[str, float], str | None]:
     if now.step in now.skipped:
         run.progress = replace(now, step=now.step + 1)
         return ""
-    micro_batches, word = run.plan.at(now.step), run.notice.given(now.step)
+    micro_batches, word = run.plan.at(now.step), run.notice.given(now.step, run.step_s)
     rate = now.rate_scale * learning_rate(run.config.optimizer, now.step, run.steps)
     upcoming = run.plan.at(now.step + 1) if now.step + 1 < run.steps else []
     metrics = yield Step(micro_batches, rate, now.step, bool(word), upcoming)
-    leaving = metrics.pop("leaving")
+    leaving, run.step_s = metrics.pop("leaving"), metrics.pop("step_s")
     ids = [run.name_of(row) for micro in micro_batches for row in micro.rows]
     usual = () if now.step in now.lowered else now.recent  # its rate does not change its loss: that may leap once
     why = trouble.found(run.config.trouble, metrics, usual)

@@ -1,6 +1,7 @@
 """Where a step's time goes, and how much of a device's peak it uses."""
 
 import contextlib
+import math
 import resource
 import time
 from collections import defaultdict
@@ -23,6 +24,13 @@ class Clock:
     def __init__(self, device: torch.device, *, communication: bool = False):
         self._cuda, self._communication = device.type == "cuda", communication
         self._spans: dict[str, list[tuple[Any, Any]]] = defaultdict(list)
+        self._lap: float | None = None
+
+    def lap(self) -> float:
+        """The host's seconds since this was last asked, infinite at first. Nobody waits: it is asked once a step, and a
+        host that runs ahead of its device waits for it somewhere between."""
+        before, self._lap = self._lap, time.perf_counter()
+        return math.inf if before is None else self._lap - before
 
     @contextlib.contextmanager
     def part(self, name: str) -> Iterator[None]:

@@ -65,7 +65,8 @@ def work(job: Payload) -> None:
         raise
     except Exception as error:
         if exhausted.is_exhausted(error):
-            answer(store, FAILURE, job.submission, exhausted.advice(job.train, ray.train.torch.get_device()))
+            device = ray.train.torch.get_device()
+            answer(store, FAILURE, job.submission, exhausted.advice(job.train, device, error))
         raise
 
 
@@ -169,5 +170,5 @@ def _announce(run: Run[Engine], given: Inputs, tokenizer: Any, found: Checkpoint
     else:
         following = run.plan.at(found.progress.step)[0].rows[0] if found.progress.step < run.steps else None
         what = f"next sample {given.samples.ids[following]}" if following is not None else "all steps are done"
-        print(f"resumed at step {found.progress.step} from {found.path} (weights, both moments, best loss); {what}")
+        print(f"resumed at step {found.progress.step} from {found.path} ({show.restored(found)}); {what}")
     print(flush=True)

@@ -96,7 +96,7 @@ class LaneEngine:
         AdamW and rule are its own: what it trains is what it would train alone. The host waits for the device once.
 
         Returns:
-            By lane, what `Engine.step` returns; memory and seconds are those of all lanes together.
+            By lane, what `Engine.step` returns but `leaving`; memory and seconds are those of all lanes together.
 
         Raises:
             TrainingError: a lane's batch trains no token; nothing has changed then.
@@ -120,7 +120,8 @@ class LaneEngine:
             norms_read = dict(zip(steps, read[len(steps) :], strict=True))
             for name, step in steps.items():
                 self.lanes[name].update(step, norms[name], norms_read[name])
-        spent = {"memory_gib": timing.peak_memory_gib(self._base.device), **self._clock.read()}
+        memory_gib, step_s = timing.peak_memory_gib(self._base.device), self._clock.lap()
+        spent = {"memory_gib": memory_gib, "step_s": step_s, **self._clock.read()}
         return {
             name: {
                 "loss": loss / trained[name],
