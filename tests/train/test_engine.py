@@ -125,7 +125,7 @@ class Reads(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("stage", [1, 2, 3])
-@pytest.mark.parametrize("layout", ["packed"])
+@pytest.mark.parametrize("layout", ["packed", "padded"])
 def test_a_step_of_more_micro_batches_waits_no_more_often(
     made: Store, layout: str, stage: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

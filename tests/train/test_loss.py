@@ -13,8 +13,18 @@ import bitsandbytes
 import numpy as np
 import pytest
 import torch
-from transformers import Qwen2Config, Qwen2ForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    CohereConfig,
+    Gemma2Config,
+    GPTNeoXConfig,
+    GraniteConfig,
+    LlamaConfig,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
 
+from medtrain.errors import MedtrainError
 from medtrain.tokens.shards import Sample
 from medtrain.train import adapters, attention
 from medtrain.train import loss as losses
@@ -344,6 +354,28 @@ def test_an_empty_batch_gives_every_trained_tensor_a_gradient_of_0(model: Any, l
     total.backward()
     assert float(total.detach()) == 0
     assert all(p.grad is not None and not p.grad.any() for p in trainable(model).values())
+
+
+BASES = {
+    "qwen2": (Qwen2Config, {}, ""),
+    "llama, tied": (LlamaConfig, {"tie_word_embeddings": True}, ""),
+    "granite": (GraniteConfig, {"logits_scaling": 8.0}, "its head's alone"),
+    "granite without a scale": (GraniteConfig, {"logits_scaling": 1.0}, ""),
+    "cohere": (CohereConfig, {"logit_scale": 0.0625}, "its head's alone"),
+    "gemma2": (Gemma2Config, {"attn_logit_softcapping": 50.0, "head_dim": 16}, "softcap=50.0"),
+    "gpt-neox": (GPTNeoXConfig, {}, "its head's alone"),
+}
+
+
+@pytest.mark.parametrize("layout", ["packed", "padded"])
+@pytest.mark.parametrize("name", BASES)
+def test_a_base_whose_logits_are_more_than_its_head_gives_is_refused(tmp_path: Path, name: str, layout: str) -> None:
+    kind, own, refused = BASES[name]
+    sizes = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1, "vocab_size": 32}
+    config = kind(**sizes, num_attention_heads=4, num_key_value_heads=2, pad_token_id=0, **own)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    with pytest.raises(MedtrainError, match=refused) if refused else contextlib.nullcontext():
+        load_base(str(tmp_path), ModelConfig(precision="fp32"), torch.device("cpu"), layout)
 
 
 @pytest.mark.parametrize("stage", [2, 3])

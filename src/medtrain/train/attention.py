@@ -118,8 +118,10 @@ def padded_attention(
     return found
 
 
-def _sees_all(longest: int, sliding_window: int | None = None, **_: Any) -> None:
-    """Refuse a sample that a layer of the base would not see whole."""
+def _sees_all(longest: int, sliding_window: int | None = None, softcap: float | None = None, **_: Any) -> None:
+    """Refuse a layer that caps its weights' logits, and a sample that a layer would not see whole."""
+    if softcap is not None:
+        raise TrainingError(f"model.base: its attention has softcap={softcap}, which is not trained; take another base")
     if sliding_window is not None and longest > sliding_window:
         raise TrainingError(
             f"model.base: a layer sees sliding_window={sliding_window} tokens and a sample has {longest}; sliding "

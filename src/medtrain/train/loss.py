@@ -123,12 +123,31 @@ class LossModule(torch.nn.Module):
     def _hidden(self, batch: Batch) -> tuple[torch.Tensor, torch.nn.Module]:
         """The last hidden states, (B * T, hidden), and the head."""
         causal = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
-        told = attention.arguments(causal.config._attn_implementation, batch.lengths, batch.input_ids.device)
-        hidden = causal.model(
-            input_ids=batch.input_ids,
-            attention_mask=attention.behind_padding(batch.attention_mask) if batch.behind_padding else None,
-            position_ids=batch.position_ids,
-            use_cache=False,
-            **told,
-        ).last_hidden_state  # (B, T, hidden)
+        hidden = causal.model(**_called_with(causal, batch)).last_hidden_state  # (B, T, hidden)
         return hidden.reshape(-1, hidden.shape[-1]), causal.lm_head
+
+
+def _called_with(causal: Any, batch: Batch) -> dict[str, Any]:
+    return {
+        "input_ids": batch.input_ids,
+        "attention_mask": attention.behind_padding(batch.attention_mask) if batch.behind_padding else None,
+        "position_ids": batch.position_ids,
+        "use_cache": False,
+        **attention.arguments(causal.config._attn_implementation, batch.lengths, batch.input_ids.device),
+    }
+
+
+@torch.no_grad()
+def is_head_of_hidden(causal: Any) -> bool:
+    """Whether a model's logits are its head's product with the last hidden states, as the losses here take them.
+
+    Some architectures scale or cap them behind the head; a forward pass of eight tokens tells.
+    """
+    if not (hasattr(causal, "model") and hasattr(causal, "lm_head")):
+        return False
+    table = causal.get_input_embeddings().weight
+    ids = torch.linspace(0, len(table) - 1, 8, device=table.device).long()  # one may be padding, whose vector is 0
+    row = Batch(ids[None], torch.arange(8, device=table.device)[None], None, False, (8,), ids[:0], ids[:0])
+    hidden, head = LossModule(causal)._hidden(row)
+    own = causal(**_called_with(causal, row)).logits[0]
+    return bool(torch.allclose(own.float(), head(hidden).float(), rtol=1e-3, atol=1e-6))

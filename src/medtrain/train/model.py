@@ -48,12 +48,12 @@ def load_base(path: str, config: ModelConfig, device: torch.device, layout: str 
         layout: of the rows that are trained; None for Transformers' own attention, which can generate.
 
     Raises:
-        ConfigError: the path holds no model that Transformers can open.
+        ConfigError: the path holds no model that Transformers can open, or one that cannot be trained here.
     """
     import bitsandbytes
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
-    from medtrain.train import attention
+    from medtrain.train import attention, loss
 
     dtype = compute_dtype(config)
     options: dict[str, Any] = {"dtype": dtype}
@@ -80,6 +80,11 @@ def load_base(path: str, config: ModelConfig, device: torch.device, layout: str 
             # A CPU with AVX512-BF16 repacks 4-bit weights in place on an evaluation forward; training on them breaks.
             module.support_avx512bf16_for_cpu = False
     model.requires_grad_(False)
+    if layout is not None and not loss.is_head_of_hidden(model):
+        raise ConfigError(
+            f"model.base={path}: the logits of {type(model).__name__} are not its head's alone (it scales or caps "
+            f"them, or is built in another way), so that its loss would be another one; take a base like Qwen2 or Llama"
+        )
     return model
 
 
