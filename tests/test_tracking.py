@@ -1,9 +1,12 @@
 """medtrain.tracking: lines that can be read back, and progress that neither floods nor stays silent."""
 
+import contextlib
 import json
 import math
 import resource
+import shutil
 import signal
+import socket
 import struct
 import sys
 from collections.abc import Iterator
@@ -11,6 +14,7 @@ from pathlib import Path
 
 import mlflow
 import pytest
+import wandb
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from wandb.proto.wandb_internal_pb2 import Record
 
@@ -114,6 +118,100 @@ def test_a_service_that_is_not_installed_is_said(tmp_path: Path, monkeypatch: py
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(ConfigError, match=r"log.trackers: wandb is not installed on this node; pip install wandb"):
         Tracker(tmp_path, services=("wandb",))
+
+
+@pytest.fixture
+def no_session() -> Iterator[None]:
+    """W&B reads its environment once a process, as the first run is opened."""
+    wandb.teardown()
+    yield
+    wandb.teardown()
+
+
+@pytest.mark.usefixtures("no_session")
+def test_a_key_that_is_missing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"HOME": tmp_path, "NETRC": tmp_path / "netrc", "WANDB_BASE_URL": "http://127.0.0.1:9"}.items():
+        monkeypatch.setenv(name, str(value))
+    for name in ("WANDB_API_KEY", "WANDB_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ConfigError, match=r"log.trackers: wandb .*No API key.*; set WANDB_API_KEY on this node"):
+        Tracker(tmp_path / "log", services=("wandb",))
+
+
+@pytest.fixture
+def away(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The address of a server that nobody answers at; MLflow asks it once."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"http://someone:hunter2@127.0.0.1:{free.getsockname()[1]}"
+
+
+def test_a_server_that_is_away_is_left_out_until_the_run_is_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], away: str
+) -> None:
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    for first, where in ((0, away), (1, (tmp_path / "mlruns").as_uri()), (2, away)):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", where)
+        tracker = Tracker(tmp_path / "log", first, ("mlflow", "wandb"), "stage1/x")
+        tracker.log({"loss": 1.0}, first + 1)
+        tracker.close()
+    said = [line for line in capfd.readouterr().out.splitlines() if "the run goes on" in line]
+    assert len(said) == 2 and all("log.trackers: mlflow is left out (MlflowException: " in line for line in said)
+    assert all("127.0.0.1" in line and "hunter2" not in line for line in said)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "mlruns").as_uri())
+    run_id = (tmp_path / "log" / "mlflow-run").read_text()
+    assert [point.step for point in mlflow.MlflowClient().get_metric_history(run_id, "loss")] == [2]
+    runs = sorted((tmp_path / "log" / "wandb").glob("offline-run-*/*.wandb"))
+    assert sorted(row["_step"] for path in runs for row in wandb_rows(path)) == [1, 2, 3]
+    assert len((tmp_path / "log" / "metrics.jsonl").read_text().splitlines()) == 3
+
+
+def test_a_server_that_goes_away_costs_no_run_and_is_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A session at W&B that is over takes no number any more, and a store that is gone ends no run."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "mlruns").as_uri())
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    with contextlib.closing(Tracker(tmp_path / "log", 0, ("mlflow", "wandb"), "stage1/x")) as tracker:
+        tracker.log({"loss": 1.0}, 1)
+        mlflow.flush_async_logging()
+        shutil.rmtree(tmp_path / "mlruns")
+        wandb.teardown()
+        for step in (2, 3):
+            tracker.log({"loss": 1.0}, step)
+    said = [line for line in capfd.readouterr().out.splitlines() if "the run goes on" in line]
+    assert sorted(line.split(" (")[0] for line in said) == [
+        "log.trackers: mlflow may lack steps",
+        "log.trackers: wandb may lack steps",
+    ]
+    lines = (tmp_path / "log" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 2, 3]
+
+
+def test_runs_of_one_process_are_runs_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Experts that share a base train together; one ends before the other."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "mlruns").as_uri())
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    names = ("one", "other")
+    one, other = (Tracker(tmp_path / name, 0, ("mlflow", "wandb"), f"expert/{name}") for name in names)
+    one.log({"loss": 1.0}, 1)
+    other.log({"loss": 2.0}, 1)
+    one.close()
+    other.log({"loss": 3.0}, 2)
+    other.close()
+    runs = {name: mlflow.get_run((tmp_path / name / "mlflow-run").read_text()) for name in names}
+    assert {name: (run.info.run_name, run.data.metrics["loss"], run.info.status) for name, run in runs.items()} == {
+        "one": ("expert/one", 1.0, "FINISHED"),
+        "other": ("expert/other", 3.0, "FINISHED"),
+    }
+    assert all(run.data.tags["mlflow.user"] for run in runs.values())
+    files = {name: (tmp_path / name / "wandb").glob("offline-run-*/*.wandb") for name in names}
+    drawn = {name: [row["loss"] for path in paths for row in wandb_rows(path)] for name, paths in files.items()}
+    assert drawn == {"one": [1.0], "other": [2.0, 3.0]}
 
 
 def test_storage_that_refuses_costs_no_run_and_no_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import json
 import math
+import re
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -34,23 +35,38 @@ def _library(name: Service, package: str) -> Any:
         raise ConfigError(f"log.trackers: {name} is not installed on this node; pip install {package}") from error
 
 
+def _plain(error: Exception) -> str:
+    """What went wrong, in a line that a log may show: a server's address may hold a user and a password."""
+    said = " ".join(f"{type(error).__name__}: {error}".split())
+    return re.sub(r"(://)[^/\s'\"]+@", r"\1…@", said)[:500]
+
+
 class MLflow:
-    """A run of MLflow's experiment `medtrain`, where `$MLFLOW_TRACKING_URI` says; gone on with by its id."""
+    """A run of MLflow's experiment `medtrain`, where `$MLFLOW_TRACKING_URI` says; gone on with by its id.
+
+    The run is named in each call: a process that trains several runs has several, and MLflow's active run is one.
+    """
 
     def __init__(self, folder: Path, name: str):
         self._mlflow = _library("mlflow", "mlflow-skinny")
-        self._mlflow.set_experiment("medtrain")
+        self._client = self._mlflow.MlflowClient()
+        experiment = self._mlflow.set_experiment("medtrain")
         known = folder / "mlflow-run"
-        run_id = known.read_text() if known.exists() else None
-        run = self._mlflow.start_run(run_id=run_id, run_name=None if run_id else name)
-        known.write_text(run.info.run_id)
+        if known.exists():
+            self._run_id = known.read_text()
+            self._client.update_run(self._run_id, status="RUNNING")
+        else:
+            tags = self._mlflow.tracking.context.registry.resolve_tags()  # who trains, as in MLflow's own runs
+            made = self._client.create_run(experiment.experiment_id, run_name=name, tags=tags)
+            self._run_id = made.info.run_id
+            known.write_text(self._run_id)
 
     def log(self, metrics: dict[str, float], step: int) -> None:
-        self._mlflow.log_metrics(metrics, step=step, synchronous=False)
+        self._mlflow.log_metrics(metrics, step=step, synchronous=False, run_id=self._run_id)
 
     def close(self) -> None:
         self._mlflow.flush_async_logging()
-        self._mlflow.end_run()
+        self._client.set_terminated(self._run_id)
 
 
 class Wandb:
@@ -61,7 +77,12 @@ class Wandb:
         known = folder / "wandb-run"
         run_id = known.read_text() if known.exists() else uuid.uuid4().hex[:12]
         known.write_text(run_id)
-        self._run = wandb.init(project="medtrain", name=name, id=run_id, resume="allow", dir=str(folder))
+        where: dict[str, Any] = {"project": "medtrain", "dir": str(folder), "reinit": "create_new"}
+        try:
+            self._run = wandb.init(name=name, id=run_id, resume="allow", **where)
+        except wandb.errors.UsageError as error:  # no key: it has asked no server yet
+            remedy = "set WANDB_API_KEY on this node, or WANDB_MODE=offline"
+            raise ConfigError(f"log.trackers: wandb cannot be used ({_plain(error)}); {remedy}") from error
 
     def log(self, metrics: dict[str, float], step: int) -> None:
         self._run.log(metrics, step=step)
@@ -77,7 +98,8 @@ class Tracker:
     """Writes `metrics.jsonl` and TensorBoard events in one folder, and to the services that are asked for.
 
     A run that is gone on with from step `step` forgets what an earlier attempt logged beyond it. Storage that refuses a
-    line does not end the run: it is said once, and lines that it refused are written when it takes them again.
+    line does not end the run: it is said once, and lines that it refused are written when it takes them again. Nor does
+    a service that fails: it is said once too, and one that cannot be opened is left out until the run is gone on with.
 
     Args:
         folder: where the files lie.
@@ -86,7 +108,7 @@ class Tracker:
         name: the run's name there.
 
     Raises:
-        ConfigError: a service's library is not installed.
+        ConfigError: a service's library is not installed, or its key is missing.
     """
 
     def __init__(self, folder: Path, step: int = 0, services: Sequence[Service] = (), name: str = ""):
@@ -100,10 +122,13 @@ class Tracker:
             anew = path.with_suffix(".new")
             anew.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
             anew.replace(path)
-        self._folder, self._refused = folder, False
+        self._folder, self._refused = folder, set[str]()
         self._lines = path.open("a", encoding="utf-8")
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
-        self._services: list[Sink] = [SERVICES[service](folder, name) for service in services]
+        self._services: dict[Service, Sink] = {}
+        for service in services:
+            with self._bearing_service(service, "is left out"):
+                self._services[service] = SERVICES[service](folder, name)
 
     def log(self, metrics: dict[str, float], step: int, **facts: str) -> None:
         """Write one line of numbers for a step and its time; NaN and infinities, which JSON has not, become null.
@@ -120,8 +145,9 @@ class Tracker:
         with self._bearing():
             for name, value in metrics.items():
                 self._board.add_scalar(name, value, step)
-        for service in self._services:
-            service.log({name: value for name, value in metrics.items() if math.isfinite(value)}, step)
+        for service, sink in self._services.items():
+            with self._bearing_service(service, "may lack steps"):
+                sink.log({name: value for name, value in metrics.items() if math.isfinite(value)}, step)
 
     def close(self) -> None:
         """Flush and close all of them."""
@@ -129,17 +155,30 @@ class Tracker:
             self._lines.close()
         with self._bearing():
             self._board.close()
-        for service in self._services:
-            service.close()
+        for service, sink in self._services.items():
+            with self._bearing_service(service, "may lack steps"):
+                sink.close()
 
     @contextlib.contextmanager
     def _bearing(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            if not self._refused:
-                print(f"log {self._folder}: refuses ({error.strerror or error}); the run goes on", flush=True)
-            self._refused = True
+            self._say(f"log {self._folder}:", f"refuses ({error.strerror or error})")
+
+    @contextlib.contextmanager
+    def _bearing_service(self, service: Service, outcome: str) -> Iterator[None]:
+        try:
+            yield
+        except ConfigError:  # for the user to mend
+            raise
+        except Exception as error:  # each library has its own, for what an unreachable server is too
+            self._say(f"log.trackers: {service}", f"{outcome} ({_plain(error)})")
+
+    def _say(self, who: str, what: str) -> None:
+        if who not in self._refused:
+            print(f"{who} {what}; the run goes on", flush=True)
+        self._refused.add(who)
 
 
 class Progress:

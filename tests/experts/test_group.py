@@ -1,5 +1,7 @@
 """Runs side by side end as each alone: also when one ends early, one fails, or all are broken off and gone on with."""
 
+import itertools
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from medtrain.errors import TrainingError
 from medtrain.experts.group import Group
 from medtrain.experts.work import check_shared
 from medtrain.storage import Store
-from medtrain.train import notice
+from medtrain.train import checkpoint, notice
 from medtrain.train.lanes.engine import LaneEngine
 from medtrain.train.lanes.lane import LaneStep
 from medtrain.train.notice import Leaving
@@ -88,6 +90,25 @@ def test_a_group_that_is_broken_off_goes_on_exactly(
     assert not Path(made.local("expert/y1/adapter")).exists()
     assert set(trained(jobs, 2).values()) == {""}
     assert same(adapter(made, "y1"), alone["1"]) and same(adapter(made, "y3"), alone["3"])
+
+
+def test_word_that_comes_between_two_runs_turns_saves_both(made: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first has asked for its fifth step when the word comes, the second asks for its own behind it."""
+    told, turns, plain = threading.Event(), itertools.count(1), notice.Notice.given
+
+    def given(self: notice.Notice, *where: Any) -> str:
+        if next(turns) == 2 * 5:
+            told.set()
+        return plain(self, *where)
+
+    monkeypatch.setattr(notice, "_TERMINATED", told)
+    monkeypatch.setattr(notice.Notice, "given", given)
+    seldom: dict[str, Any] = {"checkpoint": {"every_steps": 100}, "validation": {"every_steps": 100, "keep": "last"}}
+    jobs = [job(made, name, **seldom) for name in ("t1", "t2")]
+    with pytest.raises(Leaving, match="step 5 is saved"):
+        trained(jobs, 2)
+    kept = {one.run: checkpoint.latest(made.sub(one.run)) for one in jobs}
+    assert {run: state and state.progress.step for run, state in kept.items()} == {"expert/t1": 5, "expert/t2": 5}
 
 
 def test_a_run_that_fails_stops_no_other(made: Store, alone: dict[str, dict[str, torch.Tensor]]) -> None:

@@ -169,10 +169,12 @@ class Group:
         except Exception as error:
             self._broken(error)
             return
+        # Word that came between two runs' turns only some have heard, and the process leaves with all of them.
+        leaving = float(any(self._going[name].wanted.leaving for name in found))
         left = ""
         for name, metrics in found.items():
             going = self._going[name]
-            told = {**metrics, "leaving": float(going.wanted.leaving)}
+            told = {**metrics, "leaving": leaving}
             try:
                 with self._said(going.job):
                     self._go_on(going.job, going.run, going.tokenizer, going.steps, told)
