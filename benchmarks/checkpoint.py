@@ -35,6 +35,7 @@ from medtrain.train.model import ModelConfig, load_base
 from medtrain.train.optimizer import OptimizerConfig
 from medtrain.train.order import BatchConfig, Plan
 from medtrain.train.saver import Saver
+from medtrain.train.state import on_host
 
 BLOCK, BLOCKS, BAR, LONGEST, MADE_WEIGHTS = 50, 4, 1.02, 1.5, 60_000_000
 
@@ -91,9 +92,13 @@ def held(contest: Contest, blocks: int, steps: int) -> dict[str, Any]:
         store = Store(f"{folder}/run")
         saver = Saver(store, attempts.claim(store), keep=2)
 
-        def save(step: int) -> None:
-            copied = {name: tensor.clone() for name, tensor in made.items()} if contest.made_weights else engine.state()
-            saver.save(Progress(step=step), copied)
+        kept: dict[str, torch.Tensor] = {}
+
+        def save(step: int) -> None:  # as the loop does
+            room = dict(kept) if saver.is_idle else None
+            gathered = {name: on_host(tensor, name, room) for name, tensor in made.items()}
+            kept.update(gathered if contest.made_weights else engine.state(room))
+            saver.save(Progress(step=step), dict(kept))
 
         block(engine, plan, range(steps), save)
         times: dict[bool, list[float]] = {True: [], False: []}

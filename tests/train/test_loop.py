@@ -21,6 +21,7 @@ from medtrain.train.checkpoint import Checkpoint, Progress
 from medtrain.train.engine import Engine
 from medtrain.train.loop import Run, steps, train
 from medtrain.train.loss import LossModule
+from medtrain.train.memory.tier import MemoryTier
 from medtrain.train.model import load_base
 from medtrain.train.notice import Leaving, Notice
 from medtrain.train.optimizer import learning_rate
@@ -113,6 +114,29 @@ def test_a_step_says_its_batch_its_time_and_its_share_of_the_peak(made: Store, t
     assert all(part > 0 for part in parts) and first["tokens"] / sum(parts) >= first["tokens_per_s"]
     assert first["mfu"] == pytest.approx(first["tokens_per_s"] * 3 / 600)
     assert first["samples"] != second["samples"] and first["memory_gib"] > 0
+
+
+@pytest.mark.parametrize("busy", ["saver", "memory", ""])
+def test_a_state_takes_the_last_one_s_memory_unless_a_tier_still_reads_it(
+    made: Store, tmp_path: Path, busy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = opened(made, tmp_path / "run", checkpoint={"memory_every_steps": 1, "every_steps": 9})
+    run.memory = MemoryTier(1, lambda offer, files: None)
+    for tier in (Saver, MemoryTier):
+        monkeypatch.setattr(tier, "is_idle", busy != {Saver: "saver", MemoryTier: "memory"}[tier])
+    states: list[dict[str, torch.Tensor]] = []
+    gather = run.engine.state
+
+    def state(room: dict[str, torch.Tensor] | None = None) -> dict[str, torch.Tensor]:
+        states.append(gather(room))
+        return states[-1]
+
+    monkeypatch.setattr(run.engine, "state", state)
+    train(run)
+    reused = [all(later[key] is tensor for key, tensor in states[0].items()) for later in states[1:]]
+    assert len(reused) == 7 and set(reused) == {not busy}
+    wanted = gather()
+    assert wanted.keys() == states[-1].keys() and all(torch.equal(states[-1][key], wanted[key]) for key in wanted)
 
 
 def test_every_step_and_every_source_is_logged_and_the_last_state_is_saved(made: Store, tmp_path: Path) -> None:

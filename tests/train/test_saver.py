@@ -50,8 +50,9 @@ def test_saving_does_not_hold_the_training_up(store: Store, monkeypatch: pytest.
 
     saver = fresh(store)
     monkeypatch.setattr(Store, "write", write)
+    assert saver.is_idle
     saver.save(Progress(step=1), state(1))  # returns although the write cannot end
-    assert begun.wait(10) and checkpoint.last_whole_step(store) == 0
+    assert begun.wait(10) and checkpoint.last_whole_step(store) == 0 and not saver.is_idle
     second = threading.Thread(target=saver.save, args=(Progress(step=2), state(2)))
     second.start()
     second.join(0.2)

@@ -49,9 +49,9 @@ class Seat:
         found: list[tuple[float, int]] = self.lane.losses(micro_batches)
         return found
 
-    def state(self) -> State:
+    def state(self, room: State | None = None) -> State:
         """See `Lane.state`."""
-        return self.lane.state()
+        return self.lane.state(room)
 
     def release(self) -> None:
         """Leave the engine."""

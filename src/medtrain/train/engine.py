@@ -235,9 +235,9 @@ class Engine:
         rows = () if micro is None else micro.rows
         return collate([self._samples[row] for row in rows], self._batch, self._pad_id).to(self._device)
 
-    def state(self) -> trainable_state.State:
-        """The whole trainable state; collective."""
-        return trainable_state.gather(self.deepspeed) | (self.rule.state() if self.rule is not None else {})
+    def state(self, room: trainable_state.State | None = None) -> trainable_state.State:
+        """The whole trainable state, in the memory of an earlier one that nobody needs any more; collective."""
+        return trainable_state.gather(self.deepspeed, room) | (self.rule.state() if self.rule is not None else {})
 
     def go_on(self, saved: trainable_state.State, steps: int) -> None:
         """Go on with a state's moments and rule; its weights must be in the model before the engine is built."""

@@ -47,7 +47,7 @@ class Trained(Protocol):
 
     def losses(self, micro_batches: list[MicroBatch]) -> list[tuple[float, int]]: ...
 
-    def state(self) -> State: ...
+    def state(self, room: State | None = None) -> State: ...
 
     def release(self) -> None: ...
 
@@ -230,12 +230,15 @@ def _close(run: Run[E]) -> None:
 def _save(run: Run[E], durable: bool) -> None:
     """Gather the state once, collectively, and hand it to the tiers; both write behind the training.
 
-    What a durable one takes from training is logged: how often one is due follows from it.
+    It takes the memory of the last one where the tiers are done with that. What a durable one takes from training is
+    logged: how often one is due follows from it.
     """
     if run.progress.updates == 0:  # every batch so far was left out
         return
     began = time.perf_counter()
-    run.kept = Checkpoint("this process", run.progress, run.engine.state())
+    done = all(tier is None or tier.is_idle for tier in (run.saver, run.memory))
+    room = run.kept.state if run.kept is not None and done else None
+    run.kept = Checkpoint("this process", run.progress, run.engine.state(room))
     if run.saver is not None and durable:
         run.saver.save(run.progress, run.kept.state)
     if run.memory is not None:

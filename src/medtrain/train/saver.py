@@ -40,6 +40,11 @@ class Saver:
         self._wait()
         self._running = self._thread.submit(self._write, progress, state)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no state is being read any more."""
+        return self._running is None or self._running.done()
+
     def finish(self) -> None:
         """Wait for the last checkpoint.
 

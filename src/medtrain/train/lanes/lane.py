@@ -124,10 +124,11 @@ class Lane:
         """The trained tensors on the host, as `adapter_files.write` takes them."""
         return {n: p.detach().to("cpu", torch.float32, copy=True) for n, p in self.parameters.items()}
 
-    def state(self) -> trainable_state.State:
+    def state(self, room: trainable_state.State | None = None) -> trainable_state.State:
         """The whole trainable state, as `Engine.state` has it."""
-        state = {f"weight/{name}": tensor for name, tensor in self.weights().items()}
-        state |= trainable_state.moments(self._optimizer, self.parameters)
+        keyed = {f"weight/{name}": parameter for name, parameter in self.parameters.items()}
+        state = {key: trainable_state.on_host(parameter.float(), key, room) for key, parameter in keyed.items()}
+        state |= trainable_state.moments(self._optimizer, self.parameters, room)
         return state | (self.rule.state() if self.rule is not None else {})
 
     def go_on(self, saved: trainable_state.State, updates: int) -> None:

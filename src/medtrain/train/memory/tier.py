@@ -28,8 +28,13 @@ class MemoryTier:
 
     def save(self, progress: Progress, state: State) -> None:
         """Begin to send a state, which must not change; it is passed over where the last is still on its way."""
-        if self._running is None or self._running.done():
+        if self.is_idle:
             self._running = self._thread.submit(self._work, progress, state)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no state is being read any more."""
+        return self._running is None or self._running.done()
 
     def finish(self) -> None:
         """Wait for what is on its way."""
