@@ -79,7 +79,10 @@ def test_runs_side_by_side_end_as_each_alone(made: Store, alone: dict[str, dict[
 
 
 def test_a_group_that_is_broken_off_goes_on_exactly(
-    made: Store, alone: dict[str, dict[str, torch.Tensor]], monkeypatch: pytest.MonkeyPatch
+    made: Store,
+    alone: dict[str, dict[str, torch.Tensor]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     jobs = [job(made, "y1", 1), job(made, "y3", 3)]
     polls = iter(range(1000))
@@ -90,6 +93,7 @@ def test_a_group_that_is_broken_off_goes_on_exactly(
     assert not Path(made.local("expert/y1/adapter")).exists()
     assert set(trained(jobs, 2).values()) == {""}
     assert same(adapter(made, "y1"), alone["1"]) and same(adapter(made, "y3"), alone["3"])
+    assert capsys.readouterr().out.count("-attempt-000001 (weights, first moments, second moments") == 2
 
 
 def test_word_that_comes_between_two_runs_turns_saves_both(made: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from medtrain.errors import MedtrainError
 from medtrain.storage import Store
 from medtrain.tracking import Progress as Bar
 from medtrain.tracking import Tracker
-from medtrain.train import adapters, attempts, checkpoint, ending, exhausted, inputs
+from medtrain.train import adapters, attempts, checkpoint, ending, exhausted, inputs, show
 from medtrain.train.adapters import Rule
 from medtrain.train.checkpoint import Checkpoint, Progress
 from medtrain.train.lanes.engine import LaneEngine
@@ -151,8 +151,8 @@ class Group:
             tracker=Tracker(store.local("log"), progress.step, config.log.trackers, job.run),
             bar=Bar(config.name, given.steps, done=progress.step, unit="step", every_s=config.log.every_s),
         )
-        where = "from the start" if found is None else f"resumed at step {progress.step} from {found.path}"
-        print(f"{job.run}: {len(given.rows):,} rows, {given.steps:,} steps, {where}", flush=True)
+        came = "" if found is None else f"resumed at step {progress.step} from {found.path} ({show.restored(found)})"
+        print(f"{job.run}: {len(given.rows):,} rows, {given.steps:,} steps, {came or 'from the start'}", flush=True)
         self._go_on(job, run, tokenizer, steps(run), None)
 
     def _step(self) -> None:
