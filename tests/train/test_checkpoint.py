@@ -95,6 +95,20 @@ def test_a_checksum_in_parts_is_the_one_that_gzip_writes() -> None:
     assert checkpoint.checksums({"x": b"".join(parts)}) == {"x": checkpoint.checksum(parts)}
 
 
+def test_a_checkpoint_put_together_is_what_is_written(store: Store) -> None:
+    attempt = attempts.claim(store)
+    tensors = {"weight/a": torch.arange(70.0), "frozen": torch.tensor(True), "empty": torch.zeros(0, 3)}
+    progress = Progress(step=4, best_loss=1.5, first_loss=3.0, last_loss=2.0)
+    folder = checkpoint.write(store, attempt, progress, tensors)
+    files = checkpoint.joined(progress, tensors)
+    assert {name: content.tobytes() for name, content in files.items()} == {
+        name: store.read(f"{folder}/{name}") for name in ("state.safetensors", "progress.json")
+    }
+    found = checkpoint.decode("x", files)
+    assert found.progress == progress and found.state.keys() == tensors.keys()
+    assert all(torch.equal(found.state[name], tensor) for name, tensor in tensors.items())
+
+
 def test_a_marker_over_other_files_is_no_checkpoint(store: Store) -> None:
     attempt = written(store, 10)
     store.write(f"checkpoints/step-00000010-attempt-{attempt.number:06d}/{checkpoint.MARKER}", b"{}")

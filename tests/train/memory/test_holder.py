@@ -1,10 +1,11 @@
 """What a node keeps, and which state of those offered a run goes on from."""
 
+import numpy as np
 import pytest
 
 from medtrain.train.memory.holder import Holder, Offer, usable
 
-FILES = ({"a": b"x"}, {"a": "sum"})
+FILES = ({"a": np.frombuffer(b"x", np.uint8)}, {"a": "sum"})
 
 
 def test_the_newest_two_are_kept() -> None:

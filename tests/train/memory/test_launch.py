@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 
+import numpy as np
 import pytest
 import ray
 import torch
@@ -14,7 +15,7 @@ from medtrain.train.memory import launch
 from medtrain.train.memory.holder import Offer
 from medtrain.train.memory.tier import MemoryTier
 
-FILES = ({"state": b"x" * 300_000}, {"state": "sum"})
+FILES = ({"state": np.full(300_000, 7, np.uint8)}, {"state": "sum"})
 
 
 class Worker:
@@ -58,7 +59,9 @@ def test_a_state_outlives_its_worker_and_ends_with_the_keeper() -> None:
         found = launch.offers("memory-test")
         assert [offer.step for offer, _ in found] == [8, 12]
         offer, holder = found[-1]
-        assert launch.fetch(offer, holder) == FILES
+        fetched = launch.fetch(offer, holder)
+        assert fetched is not None and fetched[1] == FILES[1]
+        assert np.array_equal(fetched[0]["state"], FILES[0]["state"])
         assert launch.fetch(Offer(4, 1, 0), holder) is None
         ray.kill(holder)
         assert launch.fetch(offer, holder) is None

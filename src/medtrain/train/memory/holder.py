@@ -4,6 +4,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
+import numpy as np
+import numpy.typing as npt
+
 H = TypeVar("H")
 """A holder, or the handle of one."""
 
@@ -11,7 +14,10 @@ KEPT = 2
 """States that a holder keeps: a second one, because the newest may be refused when it is read back. Beside them the
 newest of a best step, whose weights storage may not have yet."""
 
-Files = tuple[dict[str, bytes], dict[str, str]]
+Bytes = npt.NDArray[np.uint8]
+"""(n,) A file, in a type that Ray moves without a copy in which no other thread runs."""
+
+Files = tuple[dict[str, Bytes], dict[str, str]]
 """A checkpoint's files and their checksums, by name."""
 
 
@@ -42,7 +48,9 @@ class Holder:
         if offer.attempt < self._attempt:
             return False
         self._attempt = offer.attempt
-        self._kept[offer] = files
+        contents, sums = files
+        # Copied, since what comes lies in the object store and dies with the worker that put it there.
+        self._kept[offer] = {name: content.copy() for name, content in contents.items()}, sums
         by_age = sorted(self._kept, key=lambda kept: (kept.attempt, kept.step))
         best = [kept for kept in by_age if kept.is_best][-1:]
         for old in by_age[:-KEPT]:
