@@ -3,12 +3,14 @@
 import contextlib
 import json
 import math
+import os
 import resource
 import shutil
 import signal
 import socket
 import struct
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -78,13 +80,16 @@ def wandb_rows(path: Path) -> Iterator[dict[str, float]]:
     """The rows that an offline run has kept, each with its step: records of a LevelDB log after a head of 7 bytes.
 
     A record lies in blocks of 32 KiB, whole (1) or as first (2), middle (3) and last part (4), each with a head of its
-    own; where none has room any more, a block ends in zeros.
+    own; where none has room any more, a block ends in zeros. What a run that has ended still holds is written by the
+    end of W&B's session.
     """
+    wandb.teardown()
     content, at, record = path.read_bytes(), 7, b""
     while at + 7 <= len(content):
         _, size, part = struct.unpack("<IHB", content[at : at + 7])
-        if part == 0:
-            at += 2**15 - at % 2**15
+        left = 2**15 - at % 2**15
+        if left < 7 or part == 0:
+            at += left
             continue
         record += content[at + 7 : at + 7 + size]
         at += 7 + size
@@ -176,11 +181,9 @@ def test_a_server_that_goes_away_costs_no_run_and_is_said_once(
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     monkeypatch.setenv("WANDB_MODE", "offline")
     with contextlib.closing(Tracker(tmp_path / "log", 0, ("mlflow", "wandb"), "stage1/x")) as tracker:
-        tracker.log({"loss": 1.0}, 1)
-        mlflow.flush_async_logging()
         shutil.rmtree(tmp_path / "mlruns")
         wandb.teardown()
-        for step in (2, 3):
+        for step in (1, 2, 3):
             tracker.log({"loss": 1.0}, step)
     said = [line for line in capfd.readouterr().out.splitlines() if "the run goes on" in line]
     assert sorted(line.split(" (")[0] for line in said) == [
@@ -189,6 +192,28 @@ def test_a_server_that_goes_away_costs_no_run_and_is_said_once(
     ]
     lines = (tmp_path / "log" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [1, 2, 3]
+
+
+def test_no_step_waits_for_a_slow_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A named pipe takes nothing before somebody reads it."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "mlruns").as_uri())
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    tracker = Tracker(tmp_path / "log", 0, ("mlflow",), "stage1/x")
+    (metrics,) = (tmp_path / "mlruns").glob(f"*/{(tmp_path / 'log' / 'mlflow-run').read_text()}/metrics")
+    os.mkfifo(metrics / "loss")
+
+    def train() -> None:
+        for step in (1, 2, 3):
+            tracker.log({"loss": 1 / step}, step)
+
+    steps = threading.Thread(target=train, daemon=True)
+    steps.start()
+    steps.join(30)
+    assert not steps.is_alive()
+    with os.fdopen(os.open(metrics / "loss", os.O_RDONLY | os.O_NONBLOCK)) as reader:
+        tracker.close()
+        lines = reader.read().splitlines()
+    assert [line.split()[1:] for line in lines] == [[str(1 / n), str(n)] for n in (1, 2, 3)]
 
 
 def test_runs_of_one_process_are_runs_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

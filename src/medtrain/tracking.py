@@ -7,7 +7,9 @@ import math
 import re
 import time
 import uuid
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -44,7 +46,9 @@ def _plain(error: Exception) -> str:
 class MLflow:
     """A run of MLflow's experiment `medtrain`, where `$MLFLOW_TRACKING_URI` says; gone on with by its id.
 
-    The run is named in each call: a process that trains several runs has several, and MLflow's active run is one.
+    The run is named in each call: a process that trains several runs has several, and MLflow's active run is one. A
+    thread of its own sends the numbers in their order, so that no step waits for the server; what it refused is raised
+    by a later call, and once it has refused, `close` gives up what still waits.
     """
 
     def __init__(self, folder: Path, name: str):
@@ -60,13 +64,22 @@ class MLflow:
             made = self._client.create_run(experiment.experiment_id, run_name=name, tags=tags)
             self._run_id = made.info.run_id
             known.write_text(self._run_id)
+        self._thread, self._sent = ThreadPoolExecutor(1, "mlflow"), deque[Future[None]]()
 
     def log(self, metrics: dict[str, float], step: int) -> None:
-        self._mlflow.log_metrics(metrics, step=step, synchronous=False, run_id=self._run_id)
+        now_ms = time.time_ns() // 1_000_000
+        numbers = [self._mlflow.entities.Metric(name, value, now_ms, step) for name, value in metrics.items()]
+        self._sent.append(self._thread.submit(self._client.log_batch, self._run_id, numbers))
+        while self._sent and self._sent[0].done():
+            self._sent.popleft().result()
 
     def close(self) -> None:
-        self._mlflow.flush_async_logging()
-        self._client.set_terminated(self._run_id)
+        try:
+            while self._sent:
+                self._sent.popleft().result()
+            self._client.set_terminated(self._run_id)
+        finally:
+            self._thread.shutdown(cancel_futures=True)
 
 
 class Wandb:
