@@ -27,8 +27,9 @@ os.environ.setdefault("RAY_prestart_worker_first_driver", "0")  # as cluster/env
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes longest comes first, so that two processes end at about the same time."""
-    files, folders = ("test_chaos.py", "test_equality.py"), ("experts", "lanes", "train", "tuning")
-    longest = {**dict.fromkeys(files, 0), **dict.fromkeys(folders, 1), "cluster": 2}
+    files = ("test_benchmarks.py", "test_chaos.py", "test_equality.py", "test_learning.py", "test_open12.py")
+    folders = ("experts", "lanes", "train", "trials", "tuning")
+    longest = {**dict.fromkeys(files, 0), **dict.fromkeys(folders, 1), "test_studies.py": 1, "cluster": 2}
     items.sort(key=lambda item: longest.get(item.path.name, longest.get(item.path.parent.name, 3)))
 
 

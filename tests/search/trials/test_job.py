@@ -243,10 +243,13 @@ def test_a_study_of_real_training_killed_three_times(given: job.Config, made: St
             command = [sys.executable, str(PROJECT / "tune/run_study.py"), "--config", str(file)]
             return subprocess.Popen(command, env=there, stdout=output, stderr=output)
 
+    def logs() -> set[Path]:
+        return set(Path(made.root).glob("stage2/*/log/metrics.jsonl"))
+
     store, known = made.sub("studies/rates"), dict[str, list[trial.Attempt]]()
     for _ in range(3):
-        logs, driver = len(list(Path(made.root).glob("stage2/*/log/metrics.jsonl"))), start()
-        while driver.poll() is None and len(list(Path(made.root).glob("stage2/*/log/metrics.jsonl"))) <= logs:
+        seen, driver = logs(), start()
+        while driver.poll() is None and logs() <= seen:  # losers' logs go while those of new trials come
             time.sleep(0.1)
         time.sleep(draw.uniform(0, 4))
         driver.send_signal(signal.SIGKILL)
