@@ -42,7 +42,6 @@ RUN: dict[str, Any] = {
     "epochs": 8,
     "max_steps": STEPS,
     "model": {"compute_dtype": "float32"},
-    "batch": {"size": 16, "micro_tokens": 512},
     "validation": {"max_rows": 0, "keep": "last"},
     "log": {"show_samples": False},
 }
@@ -108,9 +107,9 @@ def logged(root: Path, name: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines if line.endswith("}")]
 
 
-def hurt(case: Case, root: Path, name: str) -> dict[str, Any]:
-    """Run, hurt, wait for the end; what it cost."""
-    train = {**RUN, "name": name, "checkpoint": case.checkpoint}
+def hurt(case: Case, root: Path, name: str, samples: int) -> dict[str, Any]:
+    """Run with so many samples a step, hurt, wait for the end; what it cost."""
+    train = {**RUN, "name": name, "checkpoint": case.checkpoint, "batch": {"size": samples, "micro_tokens": 512}}
     elastic = {"min_workers": 1, "grow_every_s": 600}
     config = root / f"{name}.yaml"
     config.write_text(yaml.safe_dump({"runtime": {"workers": 2, "elastic": elastic}, "train": train}))
@@ -139,13 +138,13 @@ def hurt(case: Case, root: Path, name: str) -> dict[str, Any]:
 def main() -> None:
     """Hurt a run in each way and print what it cost as JSON in the last line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="the first case only")
+    parser.add_argument("--quick", action="store_true", help="the first case only, in small steps")
     options = parser.parse_args()
     found = []
     with tempfile.TemporaryDirectory() as folder:
         make(Path(folder))
         for number, case in enumerate(CASES[:1] if options.quick else CASES):
-            cost = hurt(case, Path(folder), f"run{number}")
+            cost = hurt(case, Path(folder), f"run{number}", 4 if options.quick else 16)
             print(f"{case.claim}: {cost}", flush=True)
             found.append(
                 {

@@ -19,7 +19,6 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parents[1] / "src"), str(HERE.parent)]
-os.environ["MEDTRAIN_PLUGINS"] = str(HERE / "plugins")
 
 import ray
 import yaml
@@ -182,6 +181,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a few steps, to see that it runs")
     options = parser.parse_args()
     began = time.monotonic()
+    os.environ["MEDTRAIN_PLUGINS"] = str(HERE / "plugins")
     runtime.connect()
     root = Store(StorageConfig().root).sub("staf-quick" if options.quick else "staf")
     study = Study(root, options.shared.resolve(), options.quick)
