@@ -48,7 +48,8 @@ class MLflow:
 
     The run is named in each call: a process that trains several runs has several, and MLflow's active run is one. A
     thread of its own sends the numbers in their order, so that no step waits for the server; what it refused is raised
-    by a later call, and once it has refused, `close` gives up what still waits.
+    by a later call, and once it has refused, `close` gives up what still waits. (MLflow's own queue sends from ten
+    threads in any order, and at exit it tries each of its lines at a server that is away.)
     """
 
     def __init__(self, folder: Path, name: str):

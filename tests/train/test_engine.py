@@ -11,6 +11,7 @@ import pytest
 import torch
 from deepspeed import comm
 from deepspeed.accelerator import get_accelerator
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer
 
@@ -92,10 +93,10 @@ def test_a_batch_laid_out_ahead_is_used_for_its_own_step_only(made: Store) -> No
 def test_the_next_batch_is_laid_out_before_the_step_that_waits(made: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     engine, _, plan = opened(made, "fp32")
     done: list[str] = []
-    collate, step = engine_module.collate, engine.deepspeed.step
+    collate = engine_module.collate
     monkeypatch.setattr(engine_module, "collate", lambda *given: (done.append("laid out"), collate(*given))[1])
-    monkeypatch.setattr(engine.deepspeed, "step", lambda: (done.append("step"), step())[1])
-    engine.step(plan.at(0), 1e-2, upcoming=plan.at(1))
+    with register_optimizer_step_pre_hook(lambda *given: done.append("step")):
+        engine.step(plan.at(0), 1e-2, upcoming=plan.at(1))
     assert done == [*["laid out"] * len(plan.at(0)), "laid out", "step"]
 
 

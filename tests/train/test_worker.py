@@ -1,7 +1,4 @@
-"""What a worker sets before it trains, and what it leaves for the driver, however it ends. Killed: `test_chaos.py`.
-
-A worker knows its device from Ray Train: here it is told one in its place.
-"""
+"""What a worker sets before it trains, and what it leaves for the driver, however it ends. Killed: `test_chaos.py`."""
 
 import os
 import shutil
@@ -30,6 +27,7 @@ from medtrain.train.payload import FAILURE, LEFT, Payload, answer, answered
 
 PROJECT = Path(__file__).resolve().parents[2]
 GIB = 2**30
+CPU = torch.device("cpu")
 
 
 def payload(root: Store, name: str = "x", **train: Any) -> Payload:
@@ -67,17 +65,11 @@ def switches(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     cuda.matmul.fp32_precision = before
 
 
-@pytest.fixture
-def on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker that has no GPU."""
-    monkeypatch.setattr(worker.ray.train.torch, "get_device", lambda: torch.device("cpu"))
-
-
 class Built(Exception):
     """The moment at which a worker builds its engine."""
 
 
-@pytest.mark.usefixtures("group_of_one", "switches", "on_cpu")
+@pytest.mark.usefixtures("group_of_one", "switches")
 @pytest.mark.parametrize("deterministic", [False, True])
 @pytest.mark.parametrize(
     ("model", "tf32"),
@@ -103,37 +95,37 @@ def test_kernels_are_chosen_before_the_engine_is_built(
     monkeypatch.setattr(worker, "_engine", build)
     job = payload(made_once, "kernels", model=model, engine={"deterministic": deterministic})
     with pytest.raises(Built):
-        worker._open(job, made_once.sub(job.run))
+        worker._open(job, made_once.sub(job.run), CPU)
     assert seen == [(tf32, deterministic)]
 
 
-@pytest.mark.usefixtures("group_of_one", "on_cpu")
+@pytest.mark.usefixtures("group_of_one")
 def test_a_worker_asks_for_notices_and_notes_its_places(made_once: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """And takes away the word of a group that left before it: the driver would start this one anew for ever."""
     monkeypatch.setattr(reservation, "note", lambda store: store.write(reservation.FILE, b"train-x"))
     job = payload(made_once, "opened", model={"precision": "fp32"})
     store = made_once.sub(job.run)
     answer(store, LEFT, job.submission, "SIGTERM: step 4 is saved")
-    run, _ = worker._open(job, store)
+    run, _ = worker._open(job, store, CPU)
     assert run.notice._announced is ray.train.get_preemption_info
     assert store.read(reservation.FILE) == b"train-x"
     assert not store.exists(LEFT)
 
 
-@pytest.mark.usefixtures("group_of_one", "on_cpu")
+@pytest.mark.usefixtures("group_of_one")
 def test_a_worker_that_goes_on_says_what_it_has_and_what_comes_next(
     made_once: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(reservation, "note", lambda store: None)
     job = payload(made_once, "resumed", model={"precision": "fp32"}, batch={"size": 16}, validation={"every_steps": 1})
     store = made_once.sub(job.run)
-    run, _ = worker._open(job, store)
+    run, _ = worker._open(job, store, CPU)
     run.notice = Notice(lambda: "soon")
     with pytest.raises(Leaving):
         worker.train(run)
     run.engine.release()
     assert "resumed" not in capsys.readouterr().out.replace(job.run, "")
-    again, _ = worker._open(job, store)
+    again, _ = worker._open(job, store, CPU)
     again.engine.release()
     following, best = run.name_of(run.plan.at(1)[0].rows[0]), run.progress.best_loss
     said = f"weights, first moments, second moments, best loss {best:.4f} of step 1"
@@ -147,6 +139,7 @@ class Work:
     def __init__(self, root: Store, monkeypatch: pytest.MonkeyPatch):
         self.job, self.opened, self.written = payload(root), 0, 0
         self.store = root.sub(self.job.run)
+        self.device = CPU
         self.opening: Exception | None = None
         self.training: Exception | None = None
         self.tracker: object | None = None
@@ -154,7 +147,7 @@ class Work:
         monkeypatch.setattr(worker, "train", self._train)
         monkeypatch.setattr(ending, "write", self._write)
 
-    def _open(self, job: Payload, store: Store) -> tuple[Any, Any]:
+    def _open(self, job: Payload, store: Store, device: torch.device) -> tuple[Any, Any]:
         self.opened += 1
         if self.opening is not None:
             raise self.opening
@@ -172,7 +165,7 @@ class Work:
 
     def __call__(self) -> tuple[str | None, str | None]:
         """Work; what is left for the driver: the failure and the word of having left."""
-        worker.work(self.job)
+        worker.work_on(self.device, self.job)
         return self.left
 
     @property
@@ -195,9 +188,9 @@ def test_exhausted_memory_is_answered_with_numbers_and_never_tried_again(
 ) -> None:
     """Whichever rank's device is full: the next try would fill it too, after the whole base is loaded again."""
     monkeypatch.setenv("RANK", rank)
-    monkeypatch.setattr(worker.ray.train.torch, "get_device", lambda: torch.device("cuda", 1))
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (GIB // 2, 24 * GIB))
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 23 * GIB)
+    work.device = torch.device("cuda", 1)
     work.training = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 600.00 MiB.")
     with pytest.raises(torch.OutOfMemoryError):
         work()
@@ -266,10 +259,10 @@ kind, out, *jobs = sys.argv[1:]
 os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT="0")
 store = torch.distributed.TCPStore("127.0.0.1", 0, 1, is_master=True)
 torch.distributed.init_process_group("nccl" if kind == "cuda" else "gloo", store=store, rank=0, world_size=1)
-worker.ray.train.torch.get_device = lambda: torch.device(kind, 0) if kind == "cuda" else torch.device(kind)
+device = torch.device(kind, 0) if kind == "cuda" else torch.device(kind)
 for told in jobs:
     job = Payload.model_validate_json(told)
-    run, _ = worker._open(job, Store(job.root).sub(job.run))
+    run, _ = worker._open(job, Store(job.root).sub(job.run), device)
     run.notice = Notice()
     worker.train(run)
     weights = {name: tensor.cpu().contiguous() for name, tensor in run.engine.weights().items()}

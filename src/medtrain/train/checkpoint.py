@@ -5,7 +5,6 @@ Nothing is renamed, so the same rule holds on disks and object stores. A writer 
 """
 
 import contextlib
-import itertools
 import json
 import zlib
 from collections.abc import Iterable, Mapping
@@ -85,13 +84,8 @@ def joined(progress: Progress, state: State) -> dict[str, Bytes]:
 
     They are put together by NumPy, which lets other threads run meanwhile; `bytes.join` stops all while it copies.
     """
-    whole = {}
-    for name, parts in encode(progress, state).items():
-        ends = list(itertools.accumulate(len(part) for part in parts))
-        whole[name] = np.empty(ends[-1], np.uint8)
-        for part, end in zip(parts, ends, strict=True):
-            whole[name][end - len(part) : end] = np.frombuffer(part, np.uint8)
-    return whole
+    files = encode(progress, state).items()
+    return {name: np.concatenate([np.frombuffer(part, np.uint8) for part in parts]) for name, parts in files}
 
 
 def decode(path: str, files: Mapping[str, bytes | Bytes]) -> Checkpoint:

@@ -22,8 +22,7 @@ def trainable(module: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
 def on_host(tensor: torch.Tensor, key: str, room: State | None = None) -> torch.Tensor:
     """A copy on the host, in the memory of `room`'s tensor of this key where it fits.
 
-    Fresh memory costs a page fault for every few KiB of it, on a virtual machine twice: 720 MB took two seconds there
-    and a quarter of one in memory that the process had.
+    Fresh memory costs a page fault for every few KiB of it, on a virtual machine twice.
     """
     spare = (room or {}).get(key)
     if spare is None or (spare.shape, spare.dtype) != (tensor.shape, tensor.dtype):

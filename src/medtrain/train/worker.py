@@ -40,7 +40,12 @@ from medtrain.train.state import set_weights
 
 
 def work(job: Payload) -> None:
-    """What a worker of `TorchTrainer` does.
+    """What a worker of `TorchTrainer` does."""
+    work_on(ray.train.torch.get_device(), job)
+
+
+def work_on(device: torch.device, job: Payload) -> None:
+    """Train on a device, as one of the group.
 
     An error that the user can mend is left in the run's folder and ends the run at once: a retry would meet it too. One
     that was told to leave, or given up, ends without an error: that is no failure, of which a run has so many.
@@ -49,7 +54,7 @@ def work(job: Payload) -> None:
     if answered(store, FAILURE, job.submission) is not None:
         return
     try:
-        run, tokenizer = _open(job, store)
+        run, tokenizer = _open(job, store, device)
         train(run)
         weights = run.engine.weights()  # collective under ZeRO-3
         if run.tracker is not None:
@@ -65,19 +70,17 @@ def work(job: Payload) -> None:
         raise
     except Exception as error:
         if exhausted.is_exhausted(error):
-            device = ray.train.torch.get_device()
             answer(store, FAILURE, job.submission, exhausted.advice(job.train, device, error))
         raise
 
 
-def _open(job: Payload, store: Store) -> tuple[Run[Engine], Any]:
+def _open(job: Payload, store: Store, device: torch.device) -> tuple[Run[Engine], Any]:
     """Everything the loop needs, restored from the last whole checkpoint if there is one."""
     config, root = job.train, Store(job.root)
     runtime.set_threads(job.cpus)
     if config.engine.deterministic:
         runtime.be_deterministic()
     join_group()
-    device = ray.train.torch.get_device()
     if compute_dtype(config.model) is torch.bfloat16:
         runtime.multiply_in_tf32()
     leader = runtime.rank() == 0
