@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from medtrain.artifacts import Artifact, Build, Identity, Policy, begin
 from medtrain.plugins import PACKAGE
+from medtrain.runtime import WORKER_VARIABLES
 from medtrain.storage import Store
 from medtrain.tokens.shards import Sample, shard_path, write_shard
 from medtrain.train.engine import join_group
@@ -59,7 +60,6 @@ def ray_cluster() -> Iterator[None]:
     import ray
 
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
-    variables = {"RAY_TRAIN_V2_ENABLED": "1", "TOKENIZERS_PARALLELISM": "false"}
     # "local": a cluster that another test or another person left behind is never joined.
     ray.init(
         address="local",
@@ -67,7 +67,7 @@ def ray_cluster() -> Iterator[None]:
         object_store_memory=int(100e6),
         include_dashboard=False,
         log_to_driver=True,
-        runtime_env={"py_modules": [str(PACKAGE)], "env_vars": variables},
+        runtime_env={"py_modules": [str(PACKAGE)], "env_vars": WORKER_VARIABLES},
     )
     yield
     ray.shutdown()

@@ -20,6 +20,18 @@ from medtrain.errors import ConfigError
 from medtrain.storage import Store
 
 PACKAGES = ("ray", "torch", "transformers", "peft", "bitsandbytes", "deepspeed", "pyarrow")
+WORKER_VARIABLES = {
+    "RAY_TRAIN_V2_ENABLED": "1",
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    "TOKENIZERS_PARALLELISM": "false",
+    # What libraries deprecate in each other is theirs to mend, and not for every worker to print.
+    "PYTHONWARNINGS": "ignore::FutureWarning",
+    # Nothing here is compiled by PyTorch; importing bitsandbytes alone would load its compiler, a second a worker.
+    "TORCHDYNAMO_DISABLE": "1",
+    # Large tensors on the host get large pages, where the system asks for them: a state's copy takes a quarter.
+    "THP_MEM_ALLOC_ENABLE": "1",
+}
+"""The environment of every process that a job starts on the cluster."""
 
 
 class ElasticConfig(Config):
@@ -67,18 +79,7 @@ def connect() -> None:
     if ray.is_initialized():
         return
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
-    variables = {
-        "RAY_TRAIN_V2_ENABLED": "1",
-        "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
-        "TOKENIZERS_PARALLELISM": "false",
-        # What libraries deprecate in each other is theirs to mend, and not for every worker to print.
-        "PYTHONWARNINGS": "ignore::FutureWarning",
-        # Nothing here is compiled by PyTorch; importing bitsandbytes alone would load its compiler, a second a worker.
-        "TORCHDYNAMO_DISABLE": "1",
-        # Large tensors on the host get large pages, where the system asks for them: a state's copy takes a quarter.
-        "THP_MEM_ALLOC_ENABLE": "1",
-    }
-    ship = [str(plugins.PACKAGE)]
+    variables, ship = dict(WORKER_VARIABLES), [str(plugins.PACKAGE)]
     own = plugins.own_root()
     with tempfile.TemporaryDirectory() as staging:
         if own is not None:

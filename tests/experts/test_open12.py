@@ -32,8 +32,8 @@ class Command:
         given = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "HOME": str(root.parent)}
         settings = [f"plan.train.max_steps={STEPS}", f"plan.train.checkpoint.every_steps={EVERY}"]
         settings += [
-            "plan.train.batch.size=8",
-            "plan.train.validation.max_rows=8",
+            "plan.train.batch.size=2",
+            "plan.train.validation.max_rows=4",
             "plan.train.validation.every_steps=8",
         ]
         settings += [
