@@ -270,8 +270,9 @@ def test_a_padded_step_takes_longer_by_its_padding(tmp_path: Path) -> None:
 
 
 def test_it_is_shown_in_words(tmp_path: Path) -> None:
-    text = render(estimate(published(tmp_path, "0.5B"), config(), np.full(100, 200), 4, "rtx3090", 24))
-    assert "100 rows, 20,000 tokens an epoch" in text
+    found = estimate(published(tmp_path, "0.5B"), config(), np.full(100, 200), 4, "rtx3090", 24)
+    text = render(found)
+    assert "100 rows, 20,000 tokens an epoch" in text and f" {found.epoch_s:,.0f} s an epoch, " in text
     assert "fits" in text and "4 x rtx3090" in text and "base" in text
     assert "NOT" in render(estimate(published(tmp_path, "0.5B"), config(), np.full(100, 200), 4, "rtx3090", 1))
 

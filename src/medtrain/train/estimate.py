@@ -170,7 +170,7 @@ def render(found: Estimate) -> str:
             *lines,
             f"  {'together':<16} {found.bytes / GIB:8.3f} GiB{verdict}",
             f"time on {found.workers} x {found.device} at {UTILISATION:.0%} of its peak (a guess to a factor of two): "
-            f"{found.step_s:.2f} s a step, {found.tokens_per_s:,.0f} tokens/s, {found.epoch_s / 3600:.2f} h an epoch, "
+            f"{found.step_s:.2f} s a step, {found.tokens_per_s:,.0f} tokens/s, {found.epoch_s:,.0f} s an epoch, "
             f"{found.total_s / 3600:.2f} h in all",
         ]
     )
