@@ -3,7 +3,7 @@
 
 For the adapter of a tiny model, gathered from the engine, and for a made state of 60 million weights with their moments
 (720 MB), copied as gathering copies; written by the product's own code, behind the training, where temporary files lie.
-No step may take more than 1.5 times the median.
+No step may take more than 1.5 times the median of those without.
 
 What differs is measured: ten steps, of which the first saves, until all is written, against the same ten without, in
 turn; the other forty of fifty are the same in both. (Whole runs differ by how a machine's speed drifts, which is more.)
@@ -124,7 +124,7 @@ def held(contest: Contest, rounds: int) -> dict[str, Any]:
         engine.release()
     plain, cost = STEPS * statistics.mean(steps[False]), statistics.mean(costs)
     total = plain + STEPS / EVERY * cost
-    longest = max(steps[True]) / statistics.median(steps[True])
+    median = statistics.median(steps[False])
     return {
         "claim": f"{STEPS} steps with a checkpoint every {EVERY} against without, {contest.name}",
         "setting": f"{trained:,} trained weights, {12 * trained / 1e6:,.0f} MB a checkpoint",
@@ -132,11 +132,11 @@ def held(contest: Contest, rounds: int) -> dict[str, Any]:
         "peer": round(plain, 2),
         "ratio": round(plain / total, 4),
         "bar": round(1 / BAR, 4),
-        "holds": total <= BAR * plain and longest <= LONGEST,
+        "holds": total <= BAR * plain and max(steps[True]) <= LONGEST * median,
         "seconds_a_checkpoint": round(cost, 3),
         "standard_error": round(statistics.stdev(costs) / math.sqrt(rounds), 3) if rounds > 1 else None,
-        "longest_step_over_median": round(longest, 3),
-        "longest_without": round(max(steps[False]) / statistics.median(steps[False]), 3),
+        "longest_step_over_median": round(max(steps[True]) / median, 3),
+        "longest_without": round(max(steps[False]) / median, 3),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {os.cpu_count()} cores",
         "versions": {name: version(name) for name in ("torch", "deepspeed", "bitsandbytes", "peft")},
     }

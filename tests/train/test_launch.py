@@ -15,6 +15,7 @@ import ray.train
 import torch
 from ray.exceptions import ActorDiedError, OutOfMemoryError
 from ray.train import WorkerGroupError
+from ray.train.torch import TorchTrainer
 from ray.train.v2._internal.constants import COLLECTIVE_TIMEOUT_S_ENV_VAR, WORKER_GROUP_START_TIMEOUT_S_ENV_VAR
 from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 from safetensors.torch import load_file
@@ -57,18 +58,13 @@ def _remake(root: Store, stage: Artifact) -> Artifact:
 
 @dataclass
 class Trainers:
-    """In the place of `TorchTrainer`: what each was made with, and what its `fit` found and does."""
+    """Ray Train's trainers as the launcher makes them; only their `fit` is this one's, which starts no workers."""
 
-    made: list[dict[str, Any]] = field(default_factory=list)
+    made: list[TorchTrainer] = field(default_factory=list)
     found: list[dict[str, str]] = field(default_factory=list)
     """The environment as each `fit` began."""
     act: Callable[[int], None] = lambda number: None
     """What the `number`-th `fit` does."""
-
-    def __call__(self, function: Any, **given: Any) -> "Trainers":
-        """A trainer, as `TorchTrainer(...)` makes one."""
-        self.made.append(given)
-        return self
 
     def fit(self) -> None:
         """A run of the workers."""
@@ -81,9 +77,9 @@ def trainers(monkeypatch: pytest.MonkeyPatch) -> Trainers:
     """The trainers that the launcher makes; what it puts into the environment is taken out again at the end."""
     for name in (WORKER_GROUP_START_TIMEOUT_S_ENV_VAR, COLLECTIVE_TIMEOUT_S_ENV_VAR):
         monkeypatch.setenv(name, "as it was")
-    made = Trainers()
-    monkeypatch.setattr(launch, "TorchTrainer", made)
-    return made
+    trainers, make = Trainers(), launch._trainer
+    monkeypatch.setattr(launch, "_trainer", lambda *given: (trainers.made.append(make(*given)), trainers)[1])
+    return trainers
 
 
 @pytest.fixture
@@ -131,7 +127,7 @@ def test_ray_is_told_how_many_workers_and_how_long_to_wait_for_them(
     monkeypatch.setattr(reservation, "_alive", lambda: {"a"})
     fit(build, workers=4, cpus_per_worker=2, max_failures=6, collective_timeout_s=45, elastic=elastic)
     (made,), (environment,) = trainers.made, trainers.found
-    scaling, group, of_run = made["scaling_config"], made["torch_config"], made["run_config"]
+    scaling, group, of_run = made.scaling_config, made.backend_config, made.run_config
     assert (scaling.num_workers, scaling.elastic_resize_monitor_interval_s) == (workers, looks)
     assert (scaling.use_gpu, scaling.resources_per_worker) == (False, {"CPU": 2})
     assert (group.backend, group.timeout_s, group.backend_cls) == ("gloo", 45, launch.ListeningBackend)
@@ -144,8 +140,8 @@ def test_ray_is_told_how_many_workers_and_how_long_to_wait_for_them(
 def test_workers_on_gpus_get_their_share_and_nccl(build: Build, trainers: Trainers) -> None:
     fit(build, use_gpu=True, gpus_per_worker=0.5)
     (made,) = trainers.made
-    assert made["scaling_config"].use_gpu and made["torch_config"].backend == "nccl"
-    assert made["scaling_config"].resources_per_worker == {"CPU": 1, "GPU": 0.5}
+    assert made.scaling_config.use_gpu and made.backend_config.backend == "nccl"
+    assert made.scaling_config.resources_per_worker == {"CPU": 1, "GPU": 0.5}
 
 
 def test_an_elastic_run_s_coordinator_is_made_to_look_while_the_workers_run(
@@ -190,7 +186,7 @@ def test_workers_that_were_told_to_leave_start_again(build: Build, trainers: Tra
 
     trainers.act = leave
     fit(build, max_failures=0)
-    assert [made["run_config"].name for made in trainers.made] == ["s-0", "s-1", "s-2"]
+    assert [made.run_config.name for made in trainers.made] == ["s-0", "s-1", "s-2"]
     assert not build.store.exists(LEFT)
 
 
