@@ -1,8 +1,10 @@
 """The engine in one process: evaluation between steps disturbs nothing, and a step that teaches nothing is refused."""
 
 import gc
+import resource
 import weakref
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import bitsandbytes
@@ -28,7 +30,7 @@ from medtrain.train.loss import LossModule
 from medtrain.train.model import ModelConfig, load_base
 from medtrain.train.optimizer import OptimizerConfig
 from medtrain.train.order import BatchConfig, MicroBatch, Plan
-from medtrain.train.state import MOMENTS, State, set_weights, trainable
+from medtrain.train.state import MOMENTS, State, room_for, set_weights, trainable
 
 pytestmark = pytest.mark.usefixtures("group_of_one")
 
@@ -238,14 +240,26 @@ def test_a_released_engine_leaves_no_model_behind(made: Store) -> None:
     assert alive() is None
 
 
+def test_the_first_state_s_memory_is_there_before_it() -> None:
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+    parameter = torch.nn.Parameter(torch.zeros(1 << 24))
+    before = resident()
+    room = room_for({"x": parameter})
+    assert sum(tensor.nbytes for tensor in room.values()) == 3 * parameter.nbytes
+    assert resident() - before >= 3 * parameter.nbytes * 0.9
+
+
 @pytest.mark.parametrize(("source", "target"), [(0, 1), (1, 2), (2, 3), (3, 0)])
 def test_a_state_of_one_zero_stage_goes_on_at_another(made: Store, source: int, target: int) -> None:
     """The last test of all: ZeRO-3 replaces the linear function of the process."""
     stays, _, plan = opened(made, "fp32", engine={"zero_stage": source})
-    start = stays.weights()
+    start, room = stays.weights(), room_for(trainable(stays.deepspeed.module))
     for step in range(6):
         if step == 3:
-            middle = stays.state()
+            middle = stays.state(room)
+            assert middle.keys() == room.keys() and all(tensor is room[key] for key, tensor in middle.items())
         stays.step(plan.at(step), 1e-2)
     wanted = stays.state()
     stays.release()

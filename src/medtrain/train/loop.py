@@ -83,6 +83,8 @@ class Run(Generic[E]):
     """Operations a token, and operations a second at the peak of all devices together; None where it is not known."""
     step_s: float = math.inf
     """Seconds that a step took last, as all ranks agree; infinite where none has been taken yet."""
+    room: State | None = None
+    """Memory on the host for the next state: the last one's, or made before the first."""
 
     def log(self, metrics: dict[str, float], **facts: str) -> None:
         """Write one step's numbers, on rank 0."""
@@ -237,11 +239,11 @@ def _save(run: Run[E], durable: bool) -> None:
         return
     began = time.perf_counter()
     done = all(tier is None or tier.is_idle for tier in (run.saver, run.memory))
-    room = run.kept.state if run.kept is not None and done else None
-    run.kept = Checkpoint("this process", run.progress, run.engine.state(room))
+    run.room = run.engine.state(run.room if done else None)
+    run.kept = Checkpoint("this process", run.progress, run.room)
     if run.saver is not None and durable:
-        run.saver.save(run.progress, run.kept.state)
+        run.saver.save(run.progress, run.room)
     if run.memory is not None:
-        run.memory.save(run.progress, run.kept.state)
+        run.memory.save(run.progress, run.room)
     if durable:
         run.log({"seconds/checkpoint": time.perf_counter() - began})

@@ -30,6 +30,13 @@ def on_host(tensor: torch.Tensor, key: str, room: State | None = None) -> torch.
     return spare.copy_(tensor.detach())
 
 
+def room_for(parameters: dict[str, torch.nn.Parameter]) -> State:
+    """Memory on the host for the first state of parameters that AdamW trains, touched before their first step."""
+    shapes = {name: getattr(parameter, "ds_shape", parameter.shape) for name, parameter in parameters.items()}
+    keys = [(f"{kind}/{name}", shape) for kind in ("weight", *MOMENTS) for name, shape in shapes.items()]
+    return {key: torch.zeros(shape) for key, shape in keys}
+
+
 def weights(module: torch.nn.Module, room: State | None = None) -> State:
     """Every trained tensor at full shape on the host, in the memory of an earlier `State`; collective under ZeRO-3."""
     from deepspeed.runtime.zero import GatheredParameters

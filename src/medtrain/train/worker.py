@@ -36,7 +36,7 @@ from medtrain.train.model import compute_dtype, load_base
 from medtrain.train.notice import Leaving, Notice
 from medtrain.train.payload import FAILURE, LEFT, Payload, answer, answered
 from medtrain.train.saver import Saver
-from medtrain.train.state import set_weights
+from medtrain.train.state import room_for, set_weights, trainable
 
 
 def work(job: Payload) -> None:
@@ -116,6 +116,7 @@ def _open(job: Payload, store: Store, device: torch.device) -> tuple[Run[Engine]
         bar=bar if leader else None,
         flops=_flops(job, device, given) if leader else None,
     )
+    run.room = found.state if found is not None else room_for(trainable(run.engine.deepspeed.module))
     if leader:
         _announce(run, given, tokenizer, found)
     return run, tokenizer

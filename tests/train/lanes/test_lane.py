@@ -19,6 +19,7 @@ from medtrain.train.lanes.lane import Lane
 from medtrain.train.loss import LossModule
 from medtrain.train.optimizer import OptimizerConfig, learning_rate
 from medtrain.train.order import BatchConfig
+from medtrain.train.state import room_for
 
 
 @pytest.mark.usefixtures("group_of_one")
@@ -55,7 +56,10 @@ def test_a_lane_goes_on_from_a_run_under_deepspeed_and_that_run_from_a_lane(worl
     lanes.add("a", made.lane(lanes, expert))
     for step in range(half):
         made.step(lanes, {"a": step}, a=expert)
-    state = lanes.remove("a").state()
+    removed = lanes.remove("a")
+    room = room_for(removed.parameters)
+    state = removed.state(room)
+    assert all(state[key] is tensor for key, tensor in room.items())
     engine = opened()
     for name, parameter in LossModule(engine.deepspeed.module.model).named_parameters():
         if parameter.requires_grad:
