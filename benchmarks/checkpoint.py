@@ -93,13 +93,13 @@ def window(
     """The steps of a window, of which the first one saves; and seconds of all of it, until it is written."""
     laps, start = [], time.perf_counter()
     for step in range(number * WINDOW, (number + 1) * WINDOW):
-        writes, began, cpu = not saver.is_idle, time.perf_counter(), time.thread_time()
+        writes, began, cpu = saver.reading is not None, time.perf_counter(), time.thread_time()
         engine.step(plan.at(step), RATE)
         if save is not None and step == number * WINDOW:
             writes = True
             save(step + 1)
         laps.append(Lap(time.perf_counter() - began, time.thread_time() - cpu, writes))
-    while not saver.is_idle:
+    while saver.reading is not None:
         time.sleep(0.01)
     return laps, time.perf_counter() - start
 
@@ -118,7 +118,7 @@ def held(contest: Contest, rounds: int) -> dict[str, Any]:
             kept = {name: torch.zeros_like(tensor) for name, tensor in made.items()}
 
         def save(step: int) -> None:  # as the loop does
-            room = dict(kept) if saver.is_idle else None
+            room = dict(kept) if saver.reading is None else None
             gathered = {name: on_host(tensor, name, room) for name, tensor in made.items()}
             kept.update(gathered if contest.made_weights else engine.state(room))
             saver.save(Progress(step=step), dict(kept))

@@ -28,7 +28,7 @@ from medtrain.train.optimizer import learning_rate
 from medtrain.train.order import Plan
 from medtrain.train.saver import Saver
 from medtrain.train.stage import StageConfig
-from medtrain.train.state import set_weights
+from medtrain.train.state import room_for, set_weights, trainable
 from medtrain.train.timing import Clock
 
 pytestmark = pytest.mark.usefixtures("group_of_one")
@@ -116,27 +116,31 @@ def test_a_step_says_its_batch_its_time_and_its_share_of_the_peak(made: Store, t
     assert first["samples"] != second["samples"] and first["memory_gib"] > 0
 
 
-@pytest.mark.parametrize("busy", ["saver", "memory", ""])
-def test_a_state_takes_the_last_one_s_memory_unless_a_tier_still_reads_it(
-    made: Store, tmp_path: Path, busy: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("saver", "memory", "memories"), [(9, 9, 1), (0, 9, 2), (9, 0, 2), (0, 0, 2), (0, 1, 3)])
+def test_a_state_takes_the_memory_of_one_that_no_tier_reads(
+    made: Store, tmp_path: Path, saver: int, memory: int, memories: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The tiers read the states of these numbers for ever, 9 is none."""
     run = opened(made, tmp_path / "run", checkpoint={"memory_every_steps": 1, "every_steps": 9})
-    run.memory = MemoryTier(1, lambda offer, files: None)
-    for tier in (Saver, MemoryTier):
-        monkeypatch.setattr(tier, "is_idle", busy != {Saver: "saver", MemoryTier: "memory"}[tier])
+    run.memory, run.rooms = MemoryTier(1, lambda offer, files: None), [room_for(trainable(run.engine.deepspeed.module))]
     states: list[dict[str, torch.Tensor]] = []
+    copies: list[dict[str, torch.Tensor]] = []
     gather = run.engine.state
 
     def state(room: dict[str, torch.Tensor] | None = None) -> dict[str, torch.Tensor]:
         states.append(gather(room))
+        copies.append({key: tensor.clone() for key, tensor in states[-1].items()})
         return states[-1]
 
+    for tier, number in ((Saver, saver), (MemoryTier, memory)):
+        monkeypatch.setattr(tier, "reading", property(lambda _, at=number: states[at] if at < len(states) else None))
     monkeypatch.setattr(run.engine, "state", state)
     train(run)
-    reused = [all(later[key] is tensor for key, tensor in states[0].items()) for later in states[1:]]
-    assert len(reused) == 7 and set(reused) == {not busy}
-    wanted = gather()
-    assert wanted.keys() == states[-1].keys() and all(torch.equal(states[-1][key], wanted[key]) for key in wanted)
+    assert len(states) == 8
+    assert {len({one[key].data_ptr() for one in states}) for key in states[0]} == {memories}
+    for number in {saver, memory, len(states) - 1} - {9}:
+        assert states[number].keys() == copies[number].keys()
+        assert all(torch.equal(tensor, copies[number][key]) for key, tensor in states[number].items())
 
 
 def test_every_step_and_every_source_is_logged_and_the_last_state_is_saved(made: Store, tmp_path: Path) -> None:

@@ -50,9 +50,10 @@ def test_saving_does_not_hold_the_training_up(store: Store, monkeypatch: pytest.
 
     saver = fresh(store)
     monkeypatch.setattr(Store, "write", write)
-    assert saver.is_idle
-    saver.save(Progress(step=1), state(1))  # returns although the write cannot end
-    assert begun.wait(10) and checkpoint.last_whole_step(store) == 0 and not saver.is_idle
+    assert saver.reading is None
+    first = state(1)
+    saver.save(Progress(step=1), first)  # returns although the write cannot end
+    assert begun.wait(10) and checkpoint.last_whole_step(store) == 0 and saver.reading is first
     second = threading.Thread(target=saver.save, args=(Progress(step=2), state(2)))
     second.start()
     second.join(0.2)
@@ -60,6 +61,7 @@ def test_saving_does_not_hold_the_training_up(store: Store, monkeypatch: pytest.
     gate.set()
     second.join(10)
     saver.finish()
+    assert saver.reading is None
     found = checkpoint.latest(store)
     assert found is not None and found.progress.step == 2 and float(found.state["weight/a"][0, 0]) == 2
 

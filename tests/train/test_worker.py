@@ -120,17 +120,17 @@ def test_a_worker_that_goes_on_says_what_it_has_and_what_comes_next(
     job = payload(made_once, "resumed", model={"precision": "fp32"}, batch={"size": 16}, validation={"every_steps": 1})
     store = made_once.sub(job.run)
     run, _ = worker._open(job, store, CPU)
-    assert run.room is not None
-    made, run.notice = dict(run.room), Notice(lambda: "soon")
+    (made,), run.notice = run.rooms, Notice(lambda: "soon")
     with pytest.raises(Leaving):
         worker.train(run)
     run.engine.release()
-    assert run.room is not None and run.room.keys() == made.keys()
-    assert all(tensor is made[key] for key, tensor in run.room.items()), "the first state took fresh memory"
+    (taken,) = run.rooms
+    assert taken is not made and taken.keys() == made.keys()
+    assert all(tensor is made[key] for key, tensor in taken.items()), "the first state took fresh memory"
     assert "resumed" not in capsys.readouterr().out.replace(job.run, "")
     again, _ = worker._open(job, store, CPU)
     again.engine.release()
-    assert again.kept is not None and again.room is again.kept.state
+    assert again.kept is not None and again.rooms[0] is again.kept.state
     following, best = run.name_of(run.plan.at(1)[0].rows[0]), run.progress.best_loss
     said = f"weights, first moments, second moments, best loss {best:.4f} of step 1"
     line = f"resumed at step 1 from checkpoints/step-00000001-attempt-000001 ({said}); next sample {following}"

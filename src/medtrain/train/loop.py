@@ -7,7 +7,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Generic, Protocol, TypeVar
 
 from medtrain.storage import Store
@@ -83,8 +83,8 @@ class Run(Generic[E]):
     """Operations a token, and operations a second at the peak of all devices together; None where it is not known."""
     step_s: float = math.inf
     """Seconds that a step took last, as all ranks agree; infinite where none has been taken yet."""
-    room: State | None = None
-    """Memory on the host for the next state: the last one's, or made before the first."""
+    rooms: list[State] = field(default_factory=list)
+    """Memory on the host for the next state: that of earlier ones, or made before the first."""
 
     def log(self, metrics: dict[str, float], **facts: str) -> None:
         """Write one step's numbers, on rank 0."""
@@ -232,18 +232,20 @@ def _close(run: Run[E]) -> None:
 def _save(run: Run[E], durable: bool) -> None:
     """Gather the state once, collectively, and hand it to the tiers; both write behind the training.
 
-    It takes the memory of the last one where the tiers are done with that. What a durable one takes from training is
-    logged: how often one is due follows from it.
+    It takes the memory of an earlier one that no tier reads, so that there are three at most. What a durable one takes
+    from training is logged: how often one is due follows from it.
     """
     if run.progress.updates == 0:  # every batch so far was left out
         return
     began = time.perf_counter()
-    done = all(tier is None or tier.is_idle for tier in (run.saver, run.memory))
-    run.room = run.engine.state(run.room if done else None)
-    run.kept = Checkpoint("this process", run.progress, run.room)
+    read = [tier.reading for tier in (run.saver, run.memory) if tier is not None]
+    room = next((room for room in run.rooms if not any(room is state for state in read)), None)
+    state = run.engine.state(room)
+    run.kept = Checkpoint("this process", run.progress, state)
+    run.rooms = [state, *(other for other in run.rooms if other is not room)]
     if run.saver is not None and durable:
-        run.saver.save(run.progress, run.room)
+        run.saver.save(run.progress, state)
     if run.memory is not None:
-        run.memory.save(run.progress, run.room)
+        run.memory.save(run.progress, state)
     if durable:
         run.log({"seconds/checkpoint": time.perf_counter() - began})

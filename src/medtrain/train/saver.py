@@ -28,6 +28,7 @@ class Saver:
         self._store, self.attempt, self._keep, self._say = store, attempt, keep, say
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._running: Future[str] | None = None
+        self._state: State | None = None
         self._refused = ""
         self._last_step = checkpoint.last_whole_step(store)
 
@@ -38,12 +39,12 @@ class Saver:
             GivenUp, TrainingError: the one before could not be made: see `checkpoint.write`.
         """
         self._wait()
-        self._running = self._thread.submit(self._write, progress, state)
+        self._running, self._state = self._thread.submit(self._write, progress, state), state
 
     @property
-    def is_idle(self) -> bool:
-        """Whether no state is being read any more."""
-        return self._running is None or self._running.done()
+    def reading(self) -> State | None:
+        """The state that is being written, None if none is."""
+        return None if self._running is None or self._running.done() else self._state
 
     def finish(self) -> None:
         """Wait for the last checkpoint.

@@ -34,11 +34,13 @@ def test_a_state_is_passed_over_while_the_last_is_on_its_way() -> None:
         sent.append(offer.step)
 
     tier = MemoryTier(1, send)
-    tier.save(Progress(step=4), state(4))
+    first = state(4)
+    tier.save(Progress(step=4), first)
     tier.save(Progress(step=8), state(8))
+    assert tier.reading is first
     gate.set()
     tier.finish()
-    assert sent == [4]
+    assert sent == [4] and tier.reading is None
 
 
 def test_a_lost_holder_is_said_once_and_training_goes_on() -> None:

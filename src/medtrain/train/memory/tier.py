@@ -24,17 +24,18 @@ class MemoryTier:
         self._attempt, self._send, self._say = attempt, send, say
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="memory-tier")
         self._running: Future[None] | None = None
+        self._state: State | None = None
         self._failed = False
 
     def save(self, progress: Progress, state: State) -> None:
         """Begin to send a state, which must not change; it is passed over where the last is still on its way."""
-        if self.is_idle:
-            self._running = self._thread.submit(self._work, progress, state)
+        if self.reading is None:
+            self._running, self._state = self._thread.submit(self._work, progress, state), state
 
     @property
-    def is_idle(self) -> bool:
-        """Whether no state is being read any more."""
-        return self._running is None or self._running.done()
+    def reading(self) -> State | None:
+        """The state that is on its way, None if none is."""
+        return None if self._running is None or self._running.done() else self._state
 
     def finish(self) -> None:
         """Wait for what is on its way."""
