@@ -1,6 +1,7 @@
 """medtrain.tracking: lines that can be read back, and progress that neither floods nor stays silent."""
 
 import contextlib
+import http.server
 import json
 import math
 import os
@@ -13,6 +14,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import MappingProxyType
 
 import mlflow
 import pytest
@@ -20,6 +22,7 @@ import wandb
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from wandb.proto.wandb_internal_pb2 import Record
 
+from medtrain import tracking
 from medtrain.errors import ConfigError
 from medtrain.tracking import Progress, Tracker
 
@@ -192,6 +195,71 @@ def test_a_server_that_goes_away_costs_no_run_and_is_said_once(
     ]
     lines = (tmp_path / "log" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [1, 2, 3]
+
+
+class StandsStill(http.server.BaseHTTPRequestHandler):
+    """As much of W&B's server as opens a run; from `told` on it answers nobody before `over`."""
+
+    told, over = threading.Event(), threading.Event()
+    bucket = MappingProxyType({"id": "x", "name": "x", "project": {"name": "medtrain", "entity": {"name": "me"}}})
+
+    def do_POST(self) -> None:
+        """Answer a query."""
+        asked = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if self.told.is_set():
+            self.over.wait()
+        viewer = {"viewer": {"id": "x", "entity": "me", "username": "me", "flags": "{}"}} if b"viewer" in asked else {}
+        made = {"upsertBucket": {"bucket": dict(self.bucket), "inserted": True}} if b"upsertBucket" in asked else {}
+        answer = json.dumps({"data": viewer | made}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            self.wfile.write(answer)
+
+    def log_message(self, format: str, *given: object) -> None:
+        """Print nothing."""
+
+
+@pytest.fixture
+def stands_still(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[StandsStill]]:
+    """W&B's server, by its address in the environment."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), StandsStill) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.server_address[1]}")
+        monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
+        monkeypatch.delenv("WANDB_MODE", raising=False)
+        wandb.teardown()
+        yield StandsStill
+        StandsStill.over.set()
+        wandb.teardown()
+        server.shutdown()
+
+
+def test_no_end_waits_for_a_server_that_stands_still(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    stands_still: type[StandsStill],
+) -> None:
+    """MLflow's store is a named pipe that nobody reads."""
+    monkeypatch.setattr(tracking, "ENDING_S", 1.0)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "mlruns").as_uri())
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    tracker = Tracker(tmp_path / "log", 0, ("mlflow", "wandb"), "stage1/x")
+    (metrics,) = (tmp_path / "mlruns").glob(f"*/{(tmp_path / 'log' / 'mlflow-run').read_text()}/metrics")
+    os.mkfifo(metrics / "loss")
+    stands_still.told.set()
+    tracker.log({"loss": 1.0}, 1)
+    ending = threading.Thread(target=tracker.close, daemon=True)
+    ending.start()
+    ending.join(30)
+    assert not ending.is_alive()
+    os.close(os.open(metrics / "loss", os.O_RDONLY | os.O_NONBLOCK))
+    said = [line for line in capfd.readouterr().out.splitlines() if "the run goes on" in line]
+    assert [line.split(": ")[1].split(" (")[0] for line in said] == [f"{n} may lack steps" for n in ("mlflow", "wandb")]
+    assert all("TimeoutError" in line for line in said)
 
 
 def test_no_step_waits_for_a_slow_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -18,6 +18,8 @@ from tqdm import tqdm
 from medtrain.errors import ConfigError
 
 Service = Literal["mlflow", "wandb"]
+ENDING_S = 60.0
+"""How long a run's end waits for a service to take what is left: a server may stand still for ever."""
 
 
 class Sink(Protocol):
@@ -27,7 +29,7 @@ class Sink(Protocol):
         """Send one step's numbers."""
 
     def close(self) -> None:
-        """Send what is left and end the run."""
+        """Send what is left and end the run, within `ENDING_S`."""
 
 
 def _library(name: Service, package: str) -> Any:
@@ -75,12 +77,13 @@ class MLflow:
             self._sent.popleft().result()
 
     def close(self) -> None:
-        try:
-            while self._sent:
-                self._sent.popleft().result()
-            self._client.set_terminated(self._run_id)
-        finally:
-            self._thread.shutdown(cancel_futures=True)
+        self._sent.append(self._thread.submit(self._client.set_terminated, self._run_id))
+        done, late = wait(self._sent, ENDING_S, FIRST_EXCEPTION)
+        self._thread.shutdown(wait=False, cancel_futures=True)
+        for sent in done:
+            sent.result()
+        if late:
+            raise TimeoutError(f"{len(late)} calls were not answered within {ENDING_S:.0f} s")
 
 
 class Wandb:
@@ -92,8 +95,9 @@ class Wandb:
         run_id = known.read_text() if known.exists() else uuid.uuid4().hex[:12]
         known.write_text(run_id)
         where: dict[str, Any] = {"project": "medtrain", "dir": str(folder), "reinit": "create_new"}
+        ending = wandb.Settings(finish_timeout=ENDING_S, finish_timeout_raises=True)
         try:
-            self._run = wandb.init(name=name, id=run_id, resume="allow", **where)
+            self._run = wandb.init(name=name, id=run_id, resume="allow", settings=ending, **where)
         except wandb.errors.UsageError as error:  # no key: it has asked no server yet
             remedy = "set WANDB_API_KEY on this node, or WANDB_MODE=offline"
             raise ConfigError(f"log.trackers: wandb cannot be used ({_plain(error)}); {remedy}") from error
