@@ -68,10 +68,17 @@ def test_who_is_killed_while_a_file_is_replaced_leaves_the_old_one(
     assert store.read("a/b.json") == b"new" and store.files() == ["a/b.json"]
 
 
-def test_a_file_is_compared_part_by_part(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("local", [True, False])
+def test_a_file_is_written_through_and_compared_part_by_part(
+    store: Store, monkeypatch: pytest.MonkeyPatch, local: bool
+) -> None:
+    """On an object store by its streams."""
+    monkeypatch.setattr(Store, "is_local", local)
     monkeypatch.setattr(storage, "READ_BYTES", 4)
     parts = (b"header", memoryview(b"0123456789"), b"")
-    store.write("a", *parts)
+    store.write_through("in/a", *parts)
+    assert store.read("in/a") == b"header0123456789"
+    store.write_through("a", *parts)
     assert store.holds("a", *parts)
     for wrong in ((b"header", b"0123456780"), (b"header", b"012345678"), (b"Header", b"0123456789"), (b"",)):
         assert not store.holds("a", *wrong)

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow.fs as pafs
 from pydantic import field_validator
 
+from medtrain import direct
 from medtrain.config import Config, knob
 from medtrain.errors import ConfigError
 
@@ -107,16 +108,20 @@ class Store:
         self.write(f"{path}.new", content)
         self.local(f"{path}.new").replace(self.local(path))
 
-    def settle(self, path: str) -> None:
-        """Force a file to the medium, so that a power failure does not lose it; object stores have it there already."""
-        if self.is_local:
-            with self.local(path).open("rb") as file:
-                os.fsync(file.fileno())
+    def write_through(self, path: str, *content: bytes | memoryview) -> None:
+        """As `write`, to the medium, so that a power failure does not lose it; object stores do so by themselves."""
+        if not self.is_local:
+            self.write(path, *content)
+            return
+        self._fs.create_dir(posixpath.dirname(self._full(path)), recursive=True)
+        direct.write(self.local(path), content)
 
     def holds(self, path: str, *content: bytes | memoryview) -> bool:
-        """Whether a file is what stands in `content`, part after part, without the whole file in memory."""
+        """Whether a file on the medium is what stands in `content`, part after part, without it whole in memory."""
         if self.size_bytes(path) != sum(len(part) for part in content):
             return False
+        if self.is_local:
+            return direct.same(self.local(path), content)
         with self._fs.open_input_stream(self._full(path)) as stream:
             for part in content:
                 rest = np.frombuffer(part, np.uint8)

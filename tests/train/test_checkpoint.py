@@ -153,13 +153,13 @@ def test_the_same_step_of_a_later_attempt_wins(store: Store) -> None:
 
 def test_a_disk_that_lies_is_found_out(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     attempt = written(store, 10)
-    original = Store.write
+    original = Store.write_through
 
     def write(self: Store, path: str, *content: Any) -> None:
         """Lose the last byte of every state."""
         original(self, path, *content[:-1], content[-1][:-1] if path.endswith("state.safetensors") else content[-1])
 
-    monkeypatch.setattr(Store, "write", write)
+    monkeypatch.setattr(Store, "write_through", write)
     with pytest.raises(TrainingError, match="reads back otherwise than written"):
         checkpoint.write(store, attempt, Progress(step=20), state(20))
     assert latest_step(store) == 10
@@ -178,21 +178,21 @@ def test_pruning_keeps_the_newest_and_the_best(store: Store) -> None:
 def test_everything_is_on_the_medium_before_an_older_one_goes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A power failure in between must leave one whole checkpoint, marker and all."""
     attempt, done = written(store, 10), list[tuple[str, str]]()
-    settle, delete = Store.settle, Store.delete
+    write, delete = Store.write_through, Store.delete
 
-    def settled(self: Store, path: str) -> None:
-        done.append(("settle", path.rpartition("/")[2]))
-        settle(self, path)
+    def written_through(self: Store, path: str, *content: Any) -> None:
+        write(self, path, *content)
+        done.append(("write", path.rpartition("/")[2]))
 
     def deleted(self: Store, path: str) -> None:
         done.append(("delete", path.rpartition("/")[2][:13]))
         delete(self, path)
 
-    monkeypatch.setattr(Store, "settle", settled)
+    monkeypatch.setattr(Store, "write_through", written_through)
     monkeypatch.setattr(Store, "delete", deleted)
     assert pruned(store, attempt, 1, 0, 20) == [20]
     files = ("state.safetensors", "progress.json", checkpoint.MARKER)
-    assert done == [*(("settle", name) for name in files), ("delete", "step-00000010")]
+    assert done == [*(("write", name) for name in files), ("delete", "step-00000010")]
 
 
 def test_pruning_deletes_old_partial_ones_and_none_of_a_later_attempt(store: Store) -> None:

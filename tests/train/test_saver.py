@@ -29,18 +29,18 @@ def fresh(store: Store, said: list[str] | None = None) -> Saver:
 
 def refusing(monkeypatch: pytest.MonkeyPatch, steps: set[int]) -> None:
     """Storage that is full while the checkpoints of these steps are written."""
-    original = Store.write
+    original = Store.write_through
 
     def write(self: Store, path: str, *content: Any) -> None:
         if any(path.startswith(f"checkpoints/step-{step:08d}") for step in steps) and "progress" in path:
             raise OSError(errno.ENOSPC, "No space left on device")
         original(self, path, *content)
 
-    monkeypatch.setattr(Store, "write", write)
+    monkeypatch.setattr(Store, "write_through", write)
 
 
 def test_saving_does_not_hold_the_training_up(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    gate, begun, original = threading.Event(), threading.Event(), Store.write
+    gate, begun, original = threading.Event(), threading.Event(), Store.write_through
 
     def write(self: Store, path: str, *content: Any) -> None:
         if path.startswith("checkpoints"):
@@ -49,7 +49,7 @@ def test_saving_does_not_hold_the_training_up(store: Store, monkeypatch: pytest.
         original(self, path, *content)
 
     saver = fresh(store)
-    monkeypatch.setattr(Store, "write", write)
+    monkeypatch.setattr(Store, "write_through", write)
     assert saver.reading is None
     first = state(1)
     saver.save(Progress(step=1), first)  # returns although the write cannot end

@@ -109,7 +109,7 @@ def checksums(files: Mapping[str, bytes | Bytes]) -> dict[str, str]:
 
 
 def write(store: Store, attempt: Attempt, progress: Progress, state: State) -> str:
-    """Write a checkpoint, the marker last, when its bytes were read back and are on the medium.
+    """Write a checkpoint, the marker last, when its bytes are on the medium and were read back from there.
 
     Raises:
         GivenUp: a later attempt of the same submission has taken over.
@@ -120,16 +120,15 @@ def write(store: Store, attempt: Attempt, progress: Progress, state: State) -> s
     folder = _folder(progress.step, attempt)
     sums = {}
     for name, parts in encode(progress, state).items():
-        store.write(f"{folder}/{name}", *parts)
+        store.write_through(f"{folder}/{name}", *parts)
         sums[name] = checksum(parts)
         if not store.holds(f"{folder}/{name}", *parts):
             raise TrainingError(
                 f"checkpoint {folder}/{name}: reads back otherwise than written; check {store.root}'s disk"
             )
-        store.settle(f"{folder}/{name}")
     attempts.check(store, attempt)
-    store.write(f"{folder}/{MARKER}", json.dumps(sums).encode())
-    store.settle(f"{folder}/{MARKER}")  # older checkpoints are deleted next: without its marker this one is none
+    # Older checkpoints are deleted next: without its marker this one is none.
+    store.write_through(f"{folder}/{MARKER}", json.dumps(sums).encode())
     return folder
 
 
