@@ -113,11 +113,11 @@ def held(contest: Contest, rounds: int) -> dict[str, Any]:
         store = Store(f"{folder}/run")
         saver = Saver(store, attempts.claim(store), keep=2)
 
-        kept = room_for(trainable(engine.deepspeed.module))
+        kept = room_for(trainable(engine.deepspeed.module), "adamw")
         if contest.made_weights:
             kept = {name: torch.zeros_like(tensor) for name, tensor in made.items()}
 
-        def save(step: int) -> None:  # as the loop does
+        def save(step: int) -> None:  # as the loop, where its tiers are done with the state before
             room = dict(kept) if saver.reading is None else None
             gathered = {name: on_host(tensor, name, room) for name, tensor in made.items()}
             kept.update(gathered if contest.made_weights else engine.state(room))

@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import functools
 import mmap
 import os
 from collections.abc import Callable
@@ -58,17 +59,51 @@ def test_what_was_written_is_there_and_nothing_else_is_the_same(
     assert not direct.same(path, [content, b"x"]) and not (size and direct.same(path, [content[:-1]]))
 
 
+def cached(path: Path) -> bool | None:
+    """Whether the system has a file's first page in memory; None where it does not tell."""
+    with path.open("rb") as file:
+        try:
+            return os.preadv(file.fileno(), [bytearray(PAGE)], 0, os.RWF_NOWAIT) > 0
+        except BlockingIOError:
+            return False
+        except OSError:
+            return None
+
+
 def test_the_cache_has_nothing_of_it(tmp_path: Path) -> None:
-    path = tmp_path / "x"
+    plain, path = tmp_path / "plain", tmp_path / "x"
+    content = [os.urandom(1 << 20), b"rest"]
+    with plain.open("wb") as file:
+        file.writelines(content)
+        os.fsync(file.fileno())
+    told = [cached(plain)]
+    with plain.open("rb") as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     try:
         os.close(os.open(path, os.O_CREAT | os.O_DIRECT))
     except OSError:
         pytest.skip("this file system has no direct access")
-    content = [os.urandom(1 << 20), b"rest"]
+    if [*told, cached(plain)] != [True, False]:
+        pytest.skip("this file system does not tell what is cached, or is nothing but memory")
     direct.write(path, content)
-    assert direct.same(path, content)
-    with path.open("rb") as file, pytest.raises(BlockingIOError):
-        os.preadv(file.fileno(), [bytearray(PAGE)], 0, os.RWF_NOWAIT)  # which reads the cache alone
+    assert direct.same(path, content) and cached(path) is False
+
+
+def test_all_is_written_and_then_forced_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a system that takes a page at a time."""
+    done, content = list[str](), os.urandom(3 * PAGE + 5)
+    plain = {name: getattr(os, name) for name in ("write", "ftruncate", "fsync")}
+
+    def noted(name: str, *given: Any) -> Any:
+        done.append(name)
+        return plain[name](*given)
+
+    monkeypatch.setattr(os, "write", lambda file, block: noted("write", file, block[:PAGE]))
+    for name in ("ftruncate", "fsync"):
+        monkeypatch.setattr(os, name, functools.partial(noted, name))
+    direct.write(tmp_path / "x", [content])
+    assert (tmp_path / "x").read_bytes() == content
+    assert done.count("write") >= 4 and done[-1] == "fsync"
 
 
 def test_a_refusal_is_raised(tmp_path: Path) -> None:

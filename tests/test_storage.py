@@ -2,10 +2,11 @@
 
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from medtrain import storage
+from medtrain import direct, storage
 from medtrain.config import parse
 from medtrain.errors import ConfigError
 from medtrain.storage import StorageConfig, Store
@@ -73,6 +74,13 @@ def test_a_file_is_written_through_and_compared_part_by_part(
     store: Store, monkeypatch: pytest.MonkeyPatch, local: bool
 ) -> None:
     """On an object store by its streams."""
+    past_the_cache, same = list[Path](), direct.same
+
+    def noted(path: Path, parts: Any) -> bool:
+        past_the_cache.append(path)
+        return same(path, parts)
+
+    monkeypatch.setattr(direct, "same", noted)
     monkeypatch.setattr(Store, "is_local", local)
     monkeypatch.setattr(storage, "READ_BYTES", 4)
     parts = (b"header", memoryview(b"0123456789"), b"")
@@ -83,6 +91,7 @@ def test_a_file_is_written_through_and_compared_part_by_part(
     for wrong in ((b"header", b"0123456780"), (b"header", b"012345678"), (b"Header", b"0123456789"), (b"",)):
         assert not store.holds("a", *wrong)
     assert not store.holds("absent", *parts)
+    assert bool(past_the_cache) == local
 
 
 def test_a_sub_store_is_the_same_files(store: Store) -> None:

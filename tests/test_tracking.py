@@ -231,6 +231,8 @@ def stands_still(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[StandsStill]]
         monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
         monkeypatch.delenv("WANDB_MODE", raising=False)
         wandb.teardown()
+        StandsStill.told.clear()
+        StandsStill.over.clear()
         yield StandsStill
         StandsStill.over.set()
         wandb.teardown()
@@ -255,8 +257,11 @@ def test_no_end_waits_for_a_server_that_stands_still(
     ending = threading.Thread(target=tracker.close, daemon=True)
     ending.start()
     ending.join(30)
-    assert not ending.is_alive()
-    os.close(os.open(metrics / "loss", os.O_RDONLY | os.O_NONBLOCK))
+    ended = not ending.is_alive()
+    with os.fdopen(os.open(metrics / "loss", os.O_RDONLY | os.O_NONBLOCK)):
+        for thread in (t for t in threading.enumerate() if t.name.startswith("mlflow")):
+            thread.join(30)
+    assert ended
     said = [line for line in capfd.readouterr().out.splitlines() if "the run goes on" in line]
     assert [line.split(": ")[1].split(" (")[0] for line in said] == [f"{n} may lack steps" for n in ("mlflow", "wandb")]
     assert all("TimeoutError" in line for line in said)

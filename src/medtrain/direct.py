@@ -1,5 +1,6 @@
-"""Direct I/O: files past the system's cache, so that what is read back comes from the medium and no other file loses
-its place in memory. File systems that have no such access are used through their cache.
+"""Direct I/O: files past this machine's cache, so that what is read back comes from the disk or the server.
+
+No other file loses its place in memory, either. File systems that have no such access are used through the cache.
 """
 
 import contextlib
@@ -21,7 +22,7 @@ T = TypeVar("T")
 
 
 def write(path: Path, parts: Sequence[Part]) -> None:
-    """Write a whole file, part after part, and force it to the medium.
+    """Write a whole file, part after part, and force it out of this machine's memory.
 
     Raises:
         OSError: the file system refuses.
@@ -30,17 +31,19 @@ def write(path: Path, parts: Sequence[Part]) -> None:
     def written(access: int) -> None:
         with _opened(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | access) as file:
             for block, filled in _blocks(parts):
-                rest = block.data[: -(-filled // mmap.PAGESIZE) * mmap.PAGESIZE]
+                unit = mmap.PAGESIZE if access else 1
+                rest = block.data[: -(-filled // unit) * unit]
                 while rest:
                     rest = rest[os.write(file, rest) :]
-            os.ftruncate(file, sum(len(part) for part in parts))
+            if access:
+                os.ftruncate(file, sum(len(part) for part in parts))
             os.fsync(file)
 
     _where_known(written)
 
 
 def same(path: Path, parts: Sequence[Part]) -> bool:
-    """Whether a file on the medium is what stands in `parts`, without the whole file in memory.
+    """Whether a file is what stands in `parts`, without the whole file in memory.
 
     Raises:
         OSError: the file system refuses.
@@ -67,7 +70,7 @@ def _where_known(use: Callable[[int], T]) -> T:
     try:
         return use(getattr(os, "O_DIRECT", 0))
     except OSError as error:
-        if error.errno != errno.EINVAL:
+        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
             raise
         return use(0)
 

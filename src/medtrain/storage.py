@@ -109,7 +109,7 @@ class Store:
         self.local(f"{path}.new").replace(self.local(path))
 
     def write_through(self, path: str, *content: bytes | memoryview) -> None:
-        """As `write`, to the medium, so that a power failure does not lose it; object stores do so by themselves."""
+        """As `write`, and out of this machine's memory, past its cache where there is direct access."""
         if not self.is_local:
             self.write(path, *content)
             return
@@ -117,7 +117,7 @@ class Store:
         direct.write(self.local(path), content)
 
     def holds(self, path: str, *content: bytes | memoryview) -> bool:
-        """Whether a file on the medium is what stands in `content`, part after part, without it whole in memory."""
+        """Whether a file is what stands in `content`, part after part, read past the cache and not whole in memory."""
         if self.size_bytes(path) != sum(len(part) for part in content):
             return False
         if self.is_local:

@@ -9,7 +9,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -18,8 +18,9 @@ from tqdm import tqdm
 from medtrain.errors import ConfigError
 
 Service = Literal["mlflow", "wandb"]
-ENDING_S = 60.0
-"""How long a run's end waits for a service to take what is left: a server may stand still for ever."""
+ENDING_S = 300.0
+"""How long a run's end waits for a service that takes nothing: longer than its library tries, for a server may stand
+still for ever."""
 
 
 class Sink(Protocol):
@@ -29,7 +30,7 @@ class Sink(Protocol):
         """Send one step's numbers."""
 
     def close(self) -> None:
-        """Send what is left and end the run, within `ENDING_S`."""
+        """Send what is left and end the run; it is given up where nothing was taken for `ENDING_S`."""
 
 
 def _library(name: Service, package: str) -> Any:
@@ -78,12 +79,13 @@ class MLflow:
 
     def close(self) -> None:
         self._sent.append(self._thread.submit(self._client.set_terminated, self._run_id))
-        done, late = wait(self._sent, ENDING_S, FIRST_EXCEPTION)
-        self._thread.shutdown(wait=False, cancel_futures=True)
-        for sent in done:
-            sent.result()
-        if late:
-            raise TimeoutError(f"{len(late)} calls were not answered within {ENDING_S:.0f} s")
+        try:
+            while self._sent:
+                self._sent.popleft().result(ENDING_S)
+        except TimeoutError as error:
+            raise TimeoutError(f"nothing was taken for {ENDING_S:.0f} s") from error
+        finally:  # a call that stands still ends by its library's own limit
+            self._thread.shutdown(wait=False, cancel_futures=True)
 
 
 class Wandb:

@@ -245,17 +245,19 @@ def test_the_first_state_s_memory_is_there_before_it() -> None:
         return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
     parameter = torch.nn.Parameter(torch.zeros(1 << 24))
+    gc.collect()
     before = resident()
-    room = room_for({"x": parameter})
+    room = room_for({"x": parameter}, "adamw")
     assert sum(tensor.nbytes for tensor in room.values()) == 3 * parameter.nbytes
-    assert resident() - before >= 3 * parameter.nbytes * 0.9
+    assert resident() - before >= 2 * parameter.nbytes
+    assert room_for({"x": parameter}, "adamw8bit").keys() == {"weight/x"}
 
 
 @pytest.mark.parametrize(("source", "target"), [(0, 1), (1, 2), (2, 3), (3, 0)])
 def test_a_state_of_one_zero_stage_goes_on_at_another(made: Store, source: int, target: int) -> None:
     """The last test of all: ZeRO-3 replaces the linear function of the process."""
     stays, _, plan = opened(made, "fp32", engine={"zero_stage": source})
-    start, room = stays.weights(), room_for(trainable(stays.deepspeed.module))
+    start, room = stays.weights(), room_for(trainable(stays.deepspeed.module), "adamw")
     for step in range(6):
         if step == 3:
             middle = stays.state(room)

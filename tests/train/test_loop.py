@@ -122,7 +122,8 @@ def test_a_state_takes_the_memory_of_one_that_no_tier_reads(
 ) -> None:
     """The tiers read the states of these numbers for ever, 9 is none."""
     run = opened(made, tmp_path / "run", checkpoint={"memory_every_steps": 1, "every_steps": 9})
-    run.memory, run.rooms = MemoryTier(1, lambda offer, files: None), [room_for(trainable(run.engine.deepspeed.module))]
+    run.memory = MemoryTier(1, lambda offer, files: None)
+    run.rooms = [room_for(trainable(run.engine.deepspeed.module), "adamw")]
     states: list[dict[str, torch.Tensor]] = []
     copies: list[dict[str, torch.Tensor]] = []
     gather = run.engine.state

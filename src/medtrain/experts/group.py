@@ -151,7 +151,7 @@ class Group:
             tracker=Tracker(store.local("log"), progress.step, config.log.trackers, job.run),
             bar=Bar(config.name, given.steps, done=progress.step, unit="step", every_s=config.log.every_s),
         )
-        run.rooms = [found.state if found is not None else room_for(run.engine.lane.parameters)]
+        run.rooms = [found.state if found is not None else room_for(run.engine.lane.parameters, config.optimizer.kind)]
         came = "" if found is None else f"resumed at step {progress.step} from {found.path} ({show.restored(found)})"
         print(f"{job.run}: {len(given.rows):,} rows, {given.steps:,} steps, {came or 'from the start'}", flush=True)
         self._go_on(job, run, tokenizer, steps(run), None)

@@ -109,7 +109,7 @@ def checksums(files: Mapping[str, bytes | Bytes]) -> dict[str, str]:
 
 
 def write(store: Store, attempt: Attempt, progress: Progress, state: State) -> str:
-    """Write a checkpoint, the marker last, when its bytes are on the medium and were read back from there.
+    """Write a checkpoint, the marker last, when its bytes have left this machine's memory and were read back.
 
     Raises:
         GivenUp: a later attempt of the same submission has taken over.

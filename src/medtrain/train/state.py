@@ -30,10 +30,14 @@ def on_host(tensor: torch.Tensor, key: str, room: State | None = None) -> torch.
     return spare.copy_(tensor.detach())
 
 
-def room_for(parameters: dict[str, torch.nn.Parameter]) -> State:
-    """Memory on the host for the first state of parameters that AdamW trains, touched before their first step."""
+def room_for(parameters: dict[str, torch.nn.Parameter], optimizer: str) -> State:
+    """Memory on the host for the first state of parameters, touched before their first step.
+
+    Of the moments of AdamW alone: those of bitsandbytes have sizes of their own.
+    """
+    moments = MOMENTS if optimizer == "adamw" else ()
     shapes = {name: getattr(parameter, "ds_shape", parameter.shape) for name, parameter in parameters.items()}
-    keys = [(f"{kind}/{name}", shape) for kind in ("weight", *MOMENTS) for name, shape in shapes.items()]
+    keys = [(f"{kind}/{name}", shape) for kind in ("weight", *moments) for name, shape in shapes.items()]
     return {key: torch.zeros(shape) for key, shape in keys}
 
 

@@ -116,7 +116,8 @@ def _open(job: Payload, store: Store, device: torch.device) -> tuple[Run[Engine]
         bar=bar if leader else None,
         flops=_flops(job, device, given) if leader else None,
     )
-    run.rooms = [found.state if found is not None else room_for(trainable(run.engine.deepspeed.module))]
+    trained = trainable(run.engine.deepspeed.module)
+    run.rooms = [found.state if found is not None else room_for(trained, config.optimizer.kind)]
     if leader:
         _announce(run, given, tokenizer, found)
     return run, tokenizer

@@ -57,7 +57,7 @@ def test_a_lane_goes_on_from_a_run_under_deepspeed_and_that_run_from_a_lane(worl
     for step in range(half):
         made.step(lanes, {"a": step}, a=expert)
     removed = lanes.remove("a")
-    room = room_for(removed.parameters)
+    room = room_for(removed.parameters, "adamw")
     state = removed.state(room)
     assert all(state[key] is tensor for key, tensor in room.items())
     engine = opened()
