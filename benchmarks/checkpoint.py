@@ -84,6 +84,8 @@ class Lap:
     seconds: float
     cpu: float
     """CPU seconds of the training thread: what the step did not wait for."""
+    saving: float
+    """Seconds of it in which the state was copied and handed over."""
     writes: bool
 
 
@@ -95,10 +97,12 @@ def window(
     for step in range(number * WINDOW, (number + 1) * WINDOW):
         writes, began, cpu = saver.reading is not None, time.perf_counter(), time.thread_time()
         engine.step(plan.at(step), RATE)
+        stepped = time.perf_counter()
         if save is not None and step == number * WINDOW:
             writes = True
             save(step + 1)
-        laps.append(Lap(time.perf_counter() - began, time.thread_time() - cpu, writes))
+        ended = time.perf_counter()
+        laps.append(Lap(ended - began, time.thread_time() - cpu, ended - stepped, writes))
     while saver.reading is not None:
         time.sleep(0.01)
     return laps, time.perf_counter() - start
@@ -155,6 +159,7 @@ def held(contest: Contest, rounds: int) -> dict[str, Any]:
         "standard_error": round(statistics.stdev(costs) / math.sqrt(rounds), 3) if rounds > 1 else None,
         "longest_step_over_median": round(longest[True].seconds / median, 3),
         "of_which_cpu": round(longest[True].cpu / median, 3),
+        "of_which_saving": round(longest[True].saving / median, 3),
         "longest_without": round(longest[False].seconds / median, 3),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {os.cpu_count()} cores",
         "versions": {name: version(name) for name in ("torch", "deepspeed", "bitsandbytes", "peft")},
