@@ -121,10 +121,11 @@ def held(contest: Contest, rounds: int) -> dict[str, Any]:
         if contest.made_weights:
             kept = {name: torch.zeros_like(tensor) for name, tensor in made.items()}
 
-        def save(step: int) -> None:  # as the loop, where its tiers are done with the state before
-            room = dict(kept) if saver.reading is None else None
-            gathered = {name: on_host(tensor, name, room) for name, tensor in made.items()}
-            kept.update(gathered if contest.made_weights else engine.state(room))
+        def save(
+            step: int,
+        ) -> None:  # as the loop, where its tiers are done with the state before: a window waits for it
+            gathered = {name: on_host(tensor, name, kept) for name, tensor in made.items()}
+            kept.update(gathered if contest.made_weights else engine.state(kept))
             saver.save(Progress(step=step), dict(kept))
 
         window(engine, plan, 0, saver, None)
