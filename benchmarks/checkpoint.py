@@ -121,9 +121,8 @@ def held(contest: Contest, rounds: int) -> dict[str, Any]:
         if contest.made_weights:
             kept = {name: torch.zeros_like(tensor) for name, tensor in made.items()}
 
-        def save(
-            step: int,
-        ) -> None:  # as the loop, where its tiers are done with the state before: a window waits for it
+        def save(step: int) -> None:
+            # As the loop, where its tiers are done with the state before: a window waits for it.
             gathered = {name: on_host(tensor, name, kept) for name, tensor in made.items()}
             kept.update(gathered if contest.made_weights else engine.state(kept))
             saver.save(Progress(step=step), dict(kept))
