@@ -249,7 +249,7 @@ def test_the_first_state_s_memory_is_there_before_it() -> None:
     before = resident()
     room = room_for({"x": parameter}, "adamw")
     assert sum(tensor.nbytes for tensor in room.values()) == 3 * parameter.nbytes
-    assert resident() - before >= 2 * parameter.nbytes
+    assert resident() - before >= 3 * parameter.nbytes * 0.9
     assert room_for({"x": parameter}, "adamw8bit").keys() == {"weight/x"}
 
 
