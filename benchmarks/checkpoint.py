@@ -96,7 +96,7 @@ def window(
     """The steps of a window, of which the first one saves; and seconds of all of it, until it is written."""
     laps, start = [], time.perf_counter()
     for step in range(number * WINDOW, (number + 1) * WINDOW):
-        writes, began, cpu = saver.reading is not None, time.perf_counter(), time.thread_time()
+        writes, began, cpu = bool(saver.reading), time.perf_counter(), time.thread_time()
         train(step)
         stepped = time.perf_counter()
         if save is not None and step == number * WINDOW:
@@ -104,7 +104,7 @@ def window(
             save(step + 1)
         ended = time.perf_counter()
         laps.append(Lap(ended - began, time.thread_time() - cpu, ended - stepped, writes))
-    while saver.reading is not None:
+    while saver.reading:
         time.sleep(0.01)
     return laps, time.perf_counter() - start
 

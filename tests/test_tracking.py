@@ -12,6 +12,7 @@ import socket
 import struct
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import MappingProxyType
@@ -239,6 +240,24 @@ def stands_still(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[StandsStill]]
         server.shutdown()
 
 
+def test_no_run_waits_to_begin_for_a_server_that_stands_still(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Other workers wait for the one that logs, and not for ever."""
+    monkeypatch.setattr(tracking, "ANSWER_S", 1.0)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        began = time.monotonic()
+        tracker = Tracker(tmp_path / "log", 0, ("mlflow",), "stage1/x")
+        waited = time.monotonic() - began
+    tracker.log({"loss": 1.0}, 1)
+    tracker.close()
+    assert waited < 60, "MLflow's own limit"
+    assert "mlflow is left out (TimeoutError: nothing was answered for 1 s)" in capfd.readouterr().out
+    assert len((tmp_path / "log" / "metrics.jsonl").read_text().splitlines()) == 1
+
+
 def test_no_end_waits_for_a_server_that_stands_still(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -246,7 +265,7 @@ def test_no_end_waits_for_a_server_that_stands_still(
     stands_still: type[StandsStill],
 ) -> None:
     """MLflow's store is a named pipe that nobody reads."""
-    monkeypatch.setattr(tracking, "ENDING_S", 1.0)
+    monkeypatch.setattr(tracking, "ANSWER_S", 1.0)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "mlruns").as_uri())
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     tracker = Tracker(tmp_path / "log", 0, ("mlflow", "wandb"), "stage1/x")

@@ -18,9 +18,9 @@ from tqdm import tqdm
 from medtrain.errors import ConfigError
 
 Service = Literal["mlflow", "wandb"]
-ENDING_S = 300.0
-"""How long a run's end waits for a service that takes nothing: longer than its library tries, for a server may stand
-still for ever."""
+ANSWER_S = 300.0
+"""How long a run waits for a service, at its opening and at its end: a server may stand still for ever, and the other
+workers wait at most `runtime.collective_timeout_s` for the one that logs."""
 
 
 class Sink(Protocol):
@@ -30,7 +30,7 @@ class Sink(Protocol):
         """Send one step's numbers."""
 
     def close(self) -> None:
-        """Send what is left and end the run; it is given up where nothing was taken for `ENDING_S`."""
+        """Send what is left and end the run; it is given up where nothing was taken for `ANSWER_S`."""
 
 
 def _library(name: Service, package: str) -> Any:
@@ -58,17 +58,27 @@ class MLflow:
     def __init__(self, folder: Path, name: str):
         self._mlflow = _library("mlflow", "mlflow-skinny")
         self._client = self._mlflow.MlflowClient()
-        experiment = self._mlflow.set_experiment("medtrain")
-        known = folder / "mlflow-run"
-        if known.exists():
-            self._run_id = known.read_text()
-            self._client.update_run(self._run_id, status="RUNNING")
-        else:
-            tags = self._mlflow.tracking.context.registry.resolve_tags()  # who trains, as in MLflow's own runs
-            made = self._client.create_run(experiment.experiment_id, run_name=name, tags=tags)
-            self._run_id = made.info.run_id
-            known.write_text(self._run_id)
         self._thread, self._sent = ThreadPoolExecutor(1, "mlflow"), deque[Future[None]]()
+        opening = self._thread.submit(self._open, folder / "mlflow-run", name)
+        try:
+            self._run_id = opening.result(ANSWER_S)
+        except Exception as error:
+            self._thread.shutdown(wait=False)
+            if not opening.done():
+                raise TimeoutError(f"nothing was answered for {ANSWER_S:.0f} s") from error
+            raise
+
+    def _open(self, known: Path, name: str) -> str:
+        """The id of a new run, or of the one that `known` holds."""
+        experiment = self._mlflow.set_experiment("medtrain")
+        if known.exists():
+            run_id = known.read_text()
+            self._client.update_run(run_id, status="RUNNING")
+            return run_id
+        tags = self._mlflow.tracking.context.registry.resolve_tags()  # who trains, as in MLflow's own runs
+        run_id = str(self._client.create_run(experiment.experiment_id, run_name=name, tags=tags).info.run_id)
+        known.write_text(run_id)
+        return run_id
 
     def log(self, metrics: dict[str, float], step: int) -> None:
         now_ms = time.time_ns() // 1_000_000
@@ -81,9 +91,9 @@ class MLflow:
         self._sent.append(self._thread.submit(self._client.set_terminated, self._run_id))
         try:
             while self._sent:
-                self._sent.popleft().result(ENDING_S)
+                self._sent.popleft().result(ANSWER_S)
         except TimeoutError as error:
-            raise TimeoutError(f"nothing was taken for {ENDING_S:.0f} s") from error
+            raise TimeoutError(f"nothing was taken for {ANSWER_S:.0f} s") from error
         finally:  # a call that stands still ends by its library's own limit
             self._thread.shutdown(wait=False, cancel_futures=True)
 
@@ -97,7 +107,7 @@ class Wandb:
         run_id = known.read_text() if known.exists() else uuid.uuid4().hex[:12]
         known.write_text(run_id)
         where: dict[str, Any] = {"project": "medtrain", "dir": str(folder), "reinit": "create_new"}
-        ending = wandb.Settings(finish_timeout=ENDING_S, finish_timeout_raises=True)
+        ending = wandb.Settings(finish_timeout=ANSWER_S, finish_timeout_raises=True)
         try:
             self._run = wandb.init(name=name, id=run_id, resume="allow", settings=ending, **where)
         except wandb.errors.UsageError as error:  # no key: it has asked no server yet
@@ -117,7 +127,8 @@ SERVICES: dict[Service, type[MLflow] | type[Wandb]] = {"mlflow": MLflow, "wandb"
 class Tracker:
     """Writes `metrics.jsonl` and TensorBoard events in one folder, and to the services that are asked for.
 
-    A run that is gone on with from step `step` forgets what an earlier attempt logged beyond it. Storage that refuses a
+    A run that is gone on with from step `step` forgets what an earlier attempt logged beyond it (services keep that: it
+    is the same but for times, and W&B passes over a step that it has). Storage that refuses a
     line does not end the run: it is said once, and lines that it refused are written when it takes them again. Nor does
     a service that fails: it is said once too, and one that cannot be opened is left out until the run is gone on with.
 

@@ -1,6 +1,7 @@
 """The engine in one process: evaluation between steps disturbs nothing, and a step that teaches nothing is refused."""
 
 import gc
+import math
 import resource
 import weakref
 from dataclasses import replace
@@ -21,7 +22,7 @@ from medtrain.artifacts import locate
 from medtrain.errors import TrainingError
 from medtrain.storage import Store
 from medtrain.tokens.shards import Samples
-from medtrain.train import adapters, validation
+from medtrain.train import adapters, trouble, validation
 from medtrain.train import engine as engine_module
 from medtrain.train.batches import collate
 from medtrain.train.deepspeed_config import EngineConfig
@@ -82,6 +83,18 @@ def test_train_evaluate_train_is_train_train(made: Store, precision: str) -> Non
     assert all(torch.equal(calm.weights()[name], tensor) for name, tensor in engine.weights().items())
     assert before != after
     assert sum(tokens for _, tokens in after) == samples.trained_tokens[samples.select("validation")].sum()
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_a_gradient_that_is_no_number_is_seen_at_every_zero_stage(made: Store, stage: int) -> None:
+    """Although the loss is one: DeepSpeed has words of its own for such a norm."""
+    engine, _, plan = opened(made, "fp32", engine={"zero_stage": stage})
+    calm = engine.step(plan.at(0), 1e-2)
+    next(iter(engine._trained().values())).register_hook(lambda gradient: gradient * float("nan"))
+    poisoned = engine.step(plan.at(1), 1e-2)
+    config = trouble.TroubleConfig()
+    assert trouble.found(config, calm, []) == "" and math.isfinite(poisoned["loss"])
+    assert trouble.found(config, poisoned, []).startswith("the gradient norm is ")
 
 
 def test_a_batch_laid_out_ahead_is_used_for_its_own_step_only(made: Store) -> None:

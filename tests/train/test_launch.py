@@ -190,6 +190,22 @@ def test_workers_that_were_told_to_leave_start_again(build: Build, trainers: Tra
     assert not build.store.exists(LEFT)
 
 
+def test_a_group_that_left_starts_again_even_where_ray_saw_its_machine_go_first(
+    build: Build, trainers: Trainers
+) -> None:
+    """A word from before, of a group that never began, counts for nothing."""
+
+    def leave(number: int) -> None:
+        if number < 2:
+            answer(build.store, LEFT, "s", f"SIGTERM: step {number} is saved")
+        raise ray.train.TrainingFailedError("a node was lost")
+
+    trainers.act = leave
+    with pytest.raises(TrainingError, match="the workers failed for good: a node was lost"):
+        fit(build, max_failures=0)
+    assert len(trainers.made) == 3
+
+
 def test_an_error_of_a_group_that_starts_again_ends_the_run(build: Build, trainers: Trainers) -> None:
     """Although the word of the group before it, which was told to leave, is still there."""
 

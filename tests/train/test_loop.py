@@ -1,6 +1,7 @@
 """The loop in one process: what it logs, when it saves, when it stops, and that it goes on where it was."""
 
 import contextlib
+import errno
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -134,7 +135,7 @@ def test_a_state_takes_the_memory_of_one_that_no_tier_reads(
         return states[-1]
 
     for tier, number in ((Saver, saver), (MemoryTier, memory)):
-        monkeypatch.setattr(tier, "reading", property(lambda _, at=number: states[at] if at < len(states) else None))
+        monkeypatch.setattr(tier, "reading", property(lambda _, at=number: states[at : at + 1]))
     monkeypatch.setattr(run.engine, "state", state)
     train(run)
     assert len(states) == 8
@@ -258,6 +259,35 @@ def test_trouble_before_any_state_was_kept_begins_anew(made: Store, tmp_path: Pa
     progress = train(run)
     assert progress.skipped[0] == 0 and len(progress.skipped) == 2, "its sample is in both epochs"
     assert progress.step == 8 and np.isfinite(progress.first_loss)
+
+
+def test_a_state_without_an_update_is_never_the_best(made: Store, tmp_path: Path) -> None:
+    """There is no checkpoint of it that the run could end with."""
+    bad = [in_step(opened(made, tmp_path / "calm"), step)[0] for step in (0, 1)]
+    settings: dict[str, Any] = {"validation": {"every_steps": 1}, "epochs": 1, "max_steps": 3}
+    run = opened(made, tmp_path / "run", poisoned=bad, trouble={"policy": "skip_batch"}, **settings)
+    progress = train(run)
+    assert progress.skipped == (0, 1) and progress.best_step in durable(run)
+    assert [line["step"] for line in logged(tmp_path / "run") if "validation/all" in line] == [3, 4]
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_storage_that_refuses_the_last_state_ends_a_run_unless_it_only_leaves(
+    made: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: bool
+) -> None:
+    """Who leaves is started again, and goes on from memory."""
+
+    def full(store: Store, path: str, *content: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    run, sent = opened(made, tmp_path / "run", validation={"every_steps": 99}), list[int]()
+    run.memory = MemoryTier(1, lambda offer, files: sent.append(offer.step))
+    run.notice = Notice(lambda: "soon" if told and run.progress.step == 4 else None)
+    monkeypatch.setattr(Store, "write_through", full)
+    wanted = r"about to go: .*step 5: .* refuses \(No space" if told else r"step 8: .* refuses .*; free space"
+    with pytest.raises(Leaving if told else TrainingError, match=wanted):
+        train(run)
+    assert sent[-1] == (5 if told else 8)
 
 
 def test_a_run_that_keeps_going_back_ends(made: Store, tmp_path: Path) -> None:

@@ -78,6 +78,7 @@ EIGHT_BITS = ("weight", "state1", "state2", "absmax1", "absmax2", "qmap1", "qmap
         ),
         (("weight", "queue"), {}, "weights, queue"),
         (("weight",), {"best_step": 4, "best_loss": 1.25}, "weights, best loss 1.2500 of step 4"),
+        (("weight",), {"stale": 2, "rollbacks": 1}, "weights, 2 validation(s) without a better one, 1 rollback(s)"),
         (("weight",), {"skipped": (2, 6)}, "weights, left-out batches of step(s) 3, 7"),
         (("weight",), {"lowered": (5, 5)}, "weights, the rate halved from step(s) 6, 6 on"),
     ],

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,13 +15,14 @@ import pytest
 import ray.train
 import torch
 from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
 
 from medtrain import reservation
-from medtrain.artifacts import Build, Identity, Policy, begin
+from medtrain.artifacts import Build, Identity, Policy, begin, locate
 from medtrain.errors import MissingArtifact, TrainingError
 from medtrain.storage import Store
 from medtrain.tokens.shards import Sample, shard_path, write_shard
-from medtrain.train import ending, worker
+from medtrain.train import ending, inputs, worker
 from medtrain.train.attempts import GivenUp
 from medtrain.train.notice import Leaving, Notice
 from medtrain.train.payload import FAILURE, LEFT, Payload, answer, answered
@@ -128,13 +130,49 @@ def test_a_worker_that_goes_on_says_what_it_has_and_what_comes_next(
     assert taken is not made and taken.keys() == made.keys()
     assert all(tensor is made[key] for key, tensor in taken.items()), "the first state took fresh memory"
     assert "resumed" not in capsys.readouterr().out.replace(job.run, "")
-    again, _ = worker._open(job, store, CPU)
+    again, tokenizer = worker._open(job, store, CPU)
+    found = again.kept
+    assert found is not None
+    troubled = replace(found, progress=replace(found.progress, skipped=(1, 2)))
+    worker._announce(again, inputs.read(locate(made_once, "tokens", "tiny"), job.train), tokenizer, troubled)
     again.engine.release()
     assert again.kept is not None and again.rooms[0] is again.kept.state
     following, best = run.name_of(run.plan.at(1)[0].rows[0]), run.progress.best_loss
     said = f"weights, first moments, second moments, best loss {best:.4f} of step 1"
     line = f"resumed at step 1 from checkpoints/step-00000001-attempt-000001 ({said}); next sample {following}"
-    assert line in capsys.readouterr().out.splitlines()
+    said_of = capsys.readouterr().out.splitlines()
+    assert line in said_of
+    assert said_of[-2].endswith(f"; next sample {run.name_of(run.plan.at(3)[0].rows[0])}"), (
+        "of a batch that is left out"
+    )
+
+
+@pytest.mark.parametrize(("name", "peak"), [("NVIDIA H100 80GB HBM3", 989e12), ("Some GPU", None)])
+def test_the_share_of_the_peak_is_of_all_devices_and_real_rows(
+    made_once: Store, monkeypatch: pytest.MonkeyPatch, name: str, peak: float | None
+) -> None:
+    """By weights counted over the model's modules, for rows of these lengths and trained parts; layers once."""
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: name)
+    monkeypatch.setattr(worker.runtime, "world_size", lambda: 3)
+    job = payload(made_once, "share", engine={"gradient_checkpointing": "whole"})
+    given = inputs.read(locate(made_once, "tokens", "tiny"), job.train)
+    found = worker._flops(job, torch.device("cuda", 0), given)
+    if peak is None:
+        assert found is None
+        return
+    base = AutoModelForCausalLM.from_pretrained(job.base_path)
+    frozen = sum(p.numel() for name, p in base.named_parameters() if p.ndim == 2 and "embed" not in name)
+    adapter = sum(
+        4 * sum(m.weight.shape) for n, m in base.named_modules() if isinstance(m, torch.nn.Linear) and n != "lm_head"
+    )
+    samples, config = given.samples, base.config
+    head = config.vocab_size * config.hidden_size
+    rows = [len(samples[row].input_ids) for row in given.rows]
+    trained = sum(end - first for row in given.rows for first, end in samples[row].trained) / sum(rows)
+    layers = frozen - ("lm_head.weight" in dict(base.named_parameters())) * head
+    scores = 2 * config.num_hidden_layers * config.hidden_size * float(np.mean(rows)) / 2 * 2  # of keys and of values
+    a_token = 2 * (2 * (layers + trained * head) + scores) + scores + 3 * 2 * adapter
+    assert found == (pytest.approx(a_token), 3 * peak)
 
 
 class Work:

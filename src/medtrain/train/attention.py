@@ -125,7 +125,7 @@ def _sees_all(longest: int, sliding_window: int | None = None, softcap: float | 
     if sliding_window is not None and longest > sliding_window:
         raise TrainingError(
             f"model.base: a layer sees sliding_window={sliding_window} tokens and a sample has {longest}; sliding "
-            f"windows are not trained: build tokens with tokens.context_tokens={sliding_window}, or take another base"
+            f"windows are not trained: build tokens with context_tokens={sliding_window}, or take another base"
         )
 
 

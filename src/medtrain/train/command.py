@@ -19,7 +19,7 @@ class EstimateConfig(Config):
     """For which device `--dry-run` estimates."""
 
     device: str = knob("rtx3090")
-    """rtx3090, rtx4090, a100, h100 or cpu-core."""
+    """rtx3090, rtx4090, a100, h100, h200 or cpu-core."""
     memory_gib: float | None = knob(24.0)
     """Memory of one device, GiB; null asks for no verdict."""
 

@@ -7,12 +7,14 @@ import torch
 from medtrain.train.settings import TrainConfig
 
 GIB = 2**30
+REFUSED = r"DefaultCPUAllocator: can't allocate memory|\bout of memory\b"
+"""In the words of PyTorch's allocator of a host, and of CUDA where no allocator of PyTorch's was asked."""
 
 
 def is_exhausted(error: BaseException) -> bool:
     """Whether an error is an allocation that a device or the host refused."""
     return isinstance(error, torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and "DefaultCPUAllocator: can't allocate memory" in str(error)
+        isinstance(error, RuntimeError) and re.search(REFUSED, str(error), re.IGNORECASE) is not None
     )
 
 
@@ -39,13 +41,13 @@ def _levers(config: TrainConfig) -> list[str]:
     batch, engine = config.batch, config.engine
     levers = [] if engine.gradient_checkpointing == "whole" else ["set engine.gradient_checkpointing: whole"]
     if batch.layout == "packed":
-        levers.append(f"lower batch.micro_tokens={batch.micro_tokens} (not below the longest sample)")
-    elif batch.micro_samples > 1:
-        levers.append(f"lower batch.micro_samples={batch.micro_samples}")
+        anew = [f"lower batch.micro_tokens={batch.micro_tokens} (not below the longest sample)"]
+    else:
+        anew = [f"lower batch.micro_samples={batch.micro_samples}"] if batch.micro_samples > 1 else []
     if config.model.precision != "nf4":
-        levers.append(f"set model.precision: nf4 instead of {config.model.precision}")
-    levers.append("cut samples shorter (tokens.context_tokens of build_tokens)")
-    return levers
+        anew.append(f"set model.precision: nf4 instead of {config.model.precision}")
+    anew.append("cut samples shorter (context_tokens of their tokens)")
+    return [*levers, f"as a run of its own (another name, or --again) {', or '.join(anew)}"]
 
 
 def _refused(text: str) -> str:

@@ -151,9 +151,8 @@ def _fit(build: Build, payload: Payload, cluster: RuntimeConfig) -> None:
     try:
         with contextlib.nullcontext() if elastic.min_workers is None else reservation.looked_at():
             for number in itertools.count():
-                _trainer(build, payload, cluster, gpu, number).fit()
-                failed, left = (answered(build.store, word, payload.submission) for word in (FAILURE, LEFT))
-                if failed is not None or left is None:
+                build.store.delete(LEFT)
+                if not _leaves(_trainer(build, payload, cluster, gpu, number), build.store, payload.submission):
                     break
     except ray.train.TrainingFailedError as error:
         what = f"\n{exhausted.host_advice(payload.train, gpu=gpu)}" if _killed_for_memory(error) else ""
@@ -164,6 +163,23 @@ def _fit(build: Build, payload: Payload, cluster: RuntimeConfig) -> None:
             build.store.delete(word)
         if failure is not None:
             raise TrainingError(failure) from None
+
+
+def _leaves(trainer: Any, store: Store, submission: str) -> bool:
+    """Run the workers to their end; whether it came because they were told to leave.
+
+    Their machine may be gone before Ray has seen that they ended well: what they said counts.
+    """
+
+    def said(word: str) -> bool:
+        return answered(store, word, submission) is not None
+
+    try:
+        trainer.fit()
+    except ray.train.TrainingFailedError:
+        if said(FAILURE) or not said(LEFT):
+            raise
+    return said(LEFT) and not said(FAILURE)
 
 
 def _killed_for_memory(error: ray.train.TrainingFailedError) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, field, replace
 from typing import Generic, Protocol, TypeVar
 
+from medtrain.errors import TrainingError
 from medtrain.storage import Store
 from medtrain.tracking import Progress as Bar
 from medtrain.tracking import Tracker
@@ -132,15 +133,17 @@ def steps(run: Run[E]) -> Steps:
             continue
         done = run.progress.step
         last = done == run.steps
-        improved = bool(run.held_out) and (done % every == 0 or last) and _validate(run)
+        # Before the first update there is no state that could be the best.
+        judged = bool(run.held_out and run.progress.updates) and (done % every == 0 or last)
+        improved = judged and _validate(run)
         # By the step alone: counted from where an attempt began, kills that come often would put them off for ever.
         durable = improved or last or bool(word) or done % heavy == 0 or _given_up(run)
         if durable or (light and done % light == 0):
             _save(run, durable)
         if word and not last:
-            _close(run)
-            raise Leaving(f"{word}: step {done} is saved")
-    _close(run)
+            raise Leaving(f"{word}: {_close(run) or f'step {done} is saved'}")
+    if refused := _close(run):
+        raise TrainingError(f"{refused}; free space or mend it and submit the job again")
     return run.progress
 
 
@@ -221,24 +224,23 @@ def _given_up(run: Run[E]) -> bool:
     return patience > 0 and run.progress.stale >= patience
 
 
-def _close(run: Run[E]) -> None:
-    """Wait until what was handed to the tiers has arrived."""
-    if run.saver is not None:
-        run.saver.finish()
+def _close(run: Run[E]) -> str:
+    """Wait until what was handed to the tiers has arrived; why storage refused the last state, or nothing."""
     if run.memory is not None:
         run.memory.finish()
+    return run.saver.finish() if run.saver is not None else ""
 
 
 def _save(run: Run[E], durable: bool) -> None:
     """Gather the state once, collectively, and hand it to the tiers; both write behind the training.
 
-    It takes the memory of an earlier one that no tier reads, so that there are three at most. What a durable one takes
-    from training is logged: how often one is due follows from it.
+    It takes the memory of an earlier one that no tier reads, so that there are three at most, and one more where
+    storage refused the best. What a durable one takes from training is logged: how often one is due follows from it.
     """
     if run.progress.updates == 0:  # every batch so far was left out
         return
     began = time.perf_counter()
-    read = [tier.reading for tier in (run.saver, run.memory) if tier is not None]
+    read = [state for tier in (run.saver, run.memory) if tier is not None for state in tier.reading]
     room = next((room for room in run.rooms if not any(room is state for state in read)), None)
     state = run.engine.state(room)
     run.kept = Checkpoint("this process", run.progress, state)

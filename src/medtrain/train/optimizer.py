@@ -18,7 +18,7 @@ class OptimizerConfig(Config):
 
     kind: Literal["adamw", "adamw8bit", "paged_adamw", "paged_adamw8bit"] = "adamw"
     """PyTorch's AdamW at any ZeRO stage; or bitsandbytes': moments in 8 bits, or paged out of a GPU's memory, or both.
-    These need engine.zero_stage 0, where each state is that of one tensor and a resume is exact."""
+    These need engine.zero_stage 0, where each state is that of one tensor; a resume on as many workers is exact."""
     learning_rate: float = Field(default=2e-4, gt=0)
     """Peak learning rate."""
     lora_plus: float = Field(default=1.0, ge=1)

@@ -16,7 +16,7 @@ def bioqwen(stage: int, mode: str) -> Settings:
     Both: rank 64, alpha 16, dropout 0.05, all linear layers but the head, NF4 with double quantisation, 2e-4, 10 %
     warm-up, 64 samples a step, clip 0.3, seed 42. Stage 1 has 3 epochs (the paper is silent, the code has 3), stage 2
     has 5. Paper: the rate falls linearly, stage 2 decays weights by 1e-5. Released: constant rate, no decay, left
-    padding.
+    padding (of padded rows: packed ones, `batch.layout`, have none).
     """
     paper = mode == "paper"
     return {

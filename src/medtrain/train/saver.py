@@ -3,7 +3,6 @@
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from medtrain.errors import TrainingError
 from medtrain.storage import Store
 from medtrain.train import checkpoint
 from medtrain.train.attempts import Attempt
@@ -15,7 +14,7 @@ class Saver:
     """The one writer of a run's checkpoints, on rank 0.
 
     Storage that refuses (a full disk) does not end the run: it is said, the partial files are taken away, the last
-    whole checkpoint stays, and the next interval tries again.
+    whole checkpoint stays, and the next interval tries again, with the best state too if that was refused.
 
     Args:
         store: the run's folder.
@@ -29,6 +28,7 @@ class Saver:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._running: Future[str] | None = None
         self._state: State | None = None
+        self._owed: tuple[Progress, State] | None = None
         self._refused = ""
         self._last_step = checkpoint.last_whole_step(store)
 
@@ -42,20 +42,23 @@ class Saver:
         self._running, self._state = self._thread.submit(self._write, progress, state), state
 
     @property
-    def reading(self) -> State | None:
-        """The state that is being written, None if none is."""
-        return None if self._running is None or self._running.done() else self._state
+    def reading(self) -> list[State]:
+        """The state that is being written, and the best one where storage refused it: their memory is not free."""
+        written = [self._state] if self._running is not None and not self._running.done() and self._state else []
+        return [*written, self._owed[1]] if self._owed is not None else written
 
-    def finish(self) -> None:
+    def finish(self) -> str:
         """Wait for the last checkpoint.
 
+        Returns:
+            Why storage refused it, or nothing.
+
         Raises:
-            GivenUp, TrainingError: as in `save`, and where storage refused the last one.
+            GivenUp, TrainingError: as in `save`.
         """
         self._wait()
         self._thread.shutdown()
-        if self._refused:
-            raise TrainingError(f"{self._refused}; free space or mend it and submit the job again")
+        return self._refused
 
     def _wait(self) -> None:
         if self._running is not None:
@@ -63,7 +66,22 @@ class Saver:
             self._refused = running.result()
 
     def _write(self, progress: Progress, state: State) -> str:
-        """Write and prune; why storage refused, or nothing."""
+        """Write the best state where it is owed, and this one, and prune; why storage refused this one, or nothing."""
+        if self._owed is not None and (self._owed[0].step != progress.best_step or not self._put(*self._owed)[1]):
+            self._owed = None
+        written, refused = self._put(progress, state)
+        if refused:
+            if progress.best_step == progress.step:
+                self._owed = progress, state
+            return refused
+        try:
+            checkpoint.prune(self._store, self._keep, progress.best_step, written)
+        except OSError as error:
+            self._say(f"old checkpoints of {self._store.root} stay: {error.strerror or error}", flush=True)
+        return ""
+
+    def _put(self, progress: Progress, state: State) -> tuple[str, str]:
+        """Write one: its folder, and why storage refused it; one of the two is empty."""
         try:
             written = checkpoint.write(self._store, self.attempt, progress, state)
         except OSError as error:
@@ -74,10 +92,6 @@ class Saver:
                 f"the last whole one is {'step ' + str(last) if last else 'none'}"
             )
             self._say(f"{refused}; training goes on, the next interval tries again", flush=True)
-            return refused
-        self._last_step = progress.step
-        try:
-            checkpoint.prune(self._store, self._keep, progress.best_step, written)
-        except OSError as error:
-            self._say(f"old checkpoints of {self._store.root} stay: {error.strerror or error}", flush=True)
-        return ""
+            return "", refused
+        self._last_step = max(self._last_step, progress.step)
+        return written, ""

@@ -53,6 +53,10 @@ def restored(found: Checkpoint) -> str:
         parts.append(f"best loss {now.best_loss:.4f} of step {now.best_step}")
     if now.skipped:
         parts.append(f"left-out batches of step(s) {_counted(now.skipped)}")
+    if now.stale:
+        parts.append(f"{now.stale} validation(s) without a better one")
+    if now.rollbacks:
+        parts.append(f"{now.rollbacks} rollback(s)")
     if now.lowered:
         parts.append(f"the rate halved from step(s) {_counted(now.lowered)} on")
     return ", ".join(parts)

@@ -51,7 +51,7 @@ def answer(config: TroubleConfig, now: Progress, back: Progress, why: str, ids: 
         often = f", after {now.rollbacks} rollback(s)" if now.rollbacks else ""
         raise TrainingError(
             f"step {step}: {why}{often}; its samples are {', '.join(ids)}. Look at them, lower "
-            "optimizer.learning_rate, or let trouble.policy be skip_batch or lower_lr"
+            "optimizer.learning_rate, or let trouble.policy be skip_batch (lower_lr takes a leap, but no NaN)"
         )
     marked = replace(
         back,

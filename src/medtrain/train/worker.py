@@ -173,7 +173,10 @@ def _announce(run: Run[Engine], given: Inputs, tokenizer: Any, found: Checkpoint
         if config.log.show_samples:
             print(show.one_of_each_source(given.samples, given.rows, tokenizer))
     else:
-        following = run.plan.at(found.progress.step)[0].rows[0] if found.progress.step < run.steps else None
-        what = f"next sample {given.samples.ids[following]}" if following is not None else "all steps are done"
+        ahead = (step for step in range(found.progress.step, run.steps) if step not in found.progress.skipped)
+        following = next(ahead, None)
+        what = "all steps are done"
+        if following is not None:
+            what = f"next sample {given.samples.ids[run.plan.at(following)[0].rows[0]]}"
         print(f"resumed at step {found.progress.step} from {found.path} ({show.restored(found)}); {what}")
     print(flush=True)

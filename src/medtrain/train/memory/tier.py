@@ -29,13 +29,13 @@ class MemoryTier:
 
     def save(self, progress: Progress, state: State) -> None:
         """Begin to send a state, which must not change; it is passed over where the last is still on its way."""
-        if self.reading is None:
+        if not self.reading:
             self._running, self._state = self._thread.submit(self._work, progress, state), state
 
     @property
-    def reading(self) -> State | None:
-        """The state that is on its way, None if none is."""
-        return None if self._running is None or self._running.done() else self._state
+    def reading(self) -> list[State]:
+        """The state that is on its way, if one is."""
+        return [self._state] if self._running is not None and not self._running.done() and self._state else []
 
     def finish(self) -> None:
         """Wait for what is on its way."""
