@@ -161,4 +161,4 @@ def test_a_dump_validates_again() -> None:
 def test_fields_lists_every_leaf() -> None:
     paths = [path for path, _, _ in config.fields(Outer)]
     assert paths[:3] == ["name", "mode", "inner.rate"]
-    assert {"items.rate", "maybe.threads"} <= set(paths)
+    assert {"items.0.rate", "maybe.threads"} <= set(paths)

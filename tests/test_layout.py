@@ -51,7 +51,6 @@ TESTED_BY = {
     "tokens/words.py": "tokens/test_render.py",
     "train/footprint.py": "train/test_estimate.py",
     "train/model.py": "train/test_merge.py",
-    "train/stage.py": "train/test_launch.py",
     "train/state.py": "train/test_equality.py",
 }
 """Modules that are tested through what they are part of -> the test file that runs them."""

@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -177,13 +177,15 @@ def fingerprint(value: Any) -> str:
 
 
 def fields(kind: type[Config], prefix: str = "") -> Iterator[tuple[str, FieldInfo, type[Config]]]:
-    """Every leaf field as (dotted path, field, owner), for `--help`."""
+    """Every leaf field as (dotted path, field, owner), for `--help`: a list's first item's, a table's `NAME`'s."""
     for name, field in kind.model_fields.items():
         nested = [
             t for t in (field.annotation, *get_args(field.annotation)) if isinstance(t, type) and issubclass(t, Config)
         ]
         if nested:
+            items: dict[Any, str] = {list: "0.", tuple: "0.", dict: "NAME."}
+            item = items.get(get_origin(field.annotation), "")
             for inner in nested:
-                yield from fields(inner, f"{prefix}{name}.")
+                yield from fields(inner, f"{prefix}{name}.{item}")
         else:
             yield f"{prefix}{name}", field, kind

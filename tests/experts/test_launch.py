@@ -145,7 +145,7 @@ def test_another_base_with_the_same_tokenizer_is_refused_and_not_taken_for_the_f
     data.build(made, data_config(first, "a"), Policy())
     tokens.build(made, tokens_config(first, "a"), first.base.path, Policy())
     shutil.copytree(made.local("bases/tiny"), other)
-    words = rf"plan.base={other}: tokens/p-a .* are over {first.base.path}; give the plan another name"
+    words = rf"base={other}: tokens/p-a are there, made over {first.base.path}, .* another name \(experts: their plan\)"
     with pytest.raises(TrainingError, match=words):
         launch.train(made, plan(made, raw, {"a": "a.json"}, base={"path": other}), RuntimeConfig(), Policy(), INPUTS)
     assert not made.exists("expert")

@@ -1,5 +1,6 @@
 """Token artifacts on a real Ray: the same bytes every time and after a kill, refused where they do not match."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 
 from medtrain import artifacts, ledger, records
 from medtrain.artifacts import Artifact, Build, Identity, Policy
-from medtrain.errors import CorruptArtifact, DataError, IdentityMismatch, MissingArtifact
+from medtrain.errors import ConfigError, CorruptArtifact, DataError, IdentityMismatch, MissingArtifact
 from medtrain.storage import Store
 from medtrain.tokens import pipeline
 from medtrain.tokens.config import TokensConfig
@@ -67,6 +68,19 @@ def test_a_token_artifact(store: Store, byte_base: Path, make_data: Any) -> None
     assert facts["base"] == str(byte_base) and facts["stop_tokens"] == {"<|im_end|>": 2, "<|endoftext|>": 0}
     assert facts["pad_token"] == {"text": "<|padoftext|>", "id": 259, "is_stop": False}
     assert Renderer.open(made).config.context_tokens == 256
+
+
+def test_tokens_of_one_base_are_not_taken_for_another_s_with_the_same_tokenizer(
+    store: Store, byte_base: Path, make_data: Any, tmp_path: Path
+) -> None:
+    """What is trained on them would be trained over the first, and nobody would see it."""
+    make_data(store)
+    first = pipeline.build(store, settings(), str(byte_base), Policy())
+    other = str(shutil.copytree(byte_base, tmp_path / "other"))
+    with pytest.raises(ConfigError, match=rf"base={other}: tokens/t are there, made over {byte_base}, .* --again"):
+        pipeline.build(store, settings(), other, Policy())
+    assert pipeline.build(store, settings(), str(byte_base), Policy()).facts == first.facts
+    assert pipeline.build(store, settings(), other, Policy(again=True)).facts["base"] == other
 
 
 def test_the_same_bytes_twice_and_after_a_kill(tmp_path: Path, byte_base: Path, make_data: Any) -> None:

@@ -96,9 +96,7 @@ def _prepared(root: Store, plan: Plan, policy: Policy, inputs: Inputs) -> tuple[
         try:
             data.build(root, data_config(plan, name), policy)
             settings = tokens_config(plan, name)
-            base = inputs.reference(root, settings)
-            made = tokens.build(root, settings, base, policy)
-            _check_base(plan, made, base)
+            made = tokens.build(root, settings, inputs.reference(root, settings), policy)
             works.append(work_of(made, run_config(plan, name), name))
         except MedtrainError as error:
             failed[name] = error
@@ -107,15 +105,6 @@ def _prepared(root: Store, plan: Plan, policy: Policy, inputs: Inputs) -> tuple[
     for item in works:
         adapters.check_length(item.config.adapter, item.steps)
     return works, failed
-
-
-def _check_base(plan: Plan, made: Artifact, base: str) -> None:
-    """Tokens do not change with the base where its tokenizer stays, but experts do."""
-    if made.facts["base"] != base:
-        raise ConfigError(
-            f"plan.base={base}: tokens/{made.name} and what was trained on them are over {made.facts['base']}; give "
-            f"the plan another name than {plan.name}, or name that base"
-        )
 
 
 def runs_together(root: Store, item: Work, asked: EstimateConfig) -> int:

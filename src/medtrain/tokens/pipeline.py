@@ -7,7 +7,7 @@ import ray
 
 from medtrain import artifacts, config, plugins
 from medtrain.artifacts import Artifact, Build, Identity, Policy
-from medtrain.errors import DataError
+from medtrain.errors import ConfigError, DataError
 from medtrain.storage import Store
 from medtrain.tokens import convert, template, tokenizer
 from medtrain.tokens.config import TokensConfig
@@ -25,7 +25,7 @@ def build(root: Store, settings: TokensConfig, reference: str, policy: Policy) -
 
     Raises:
         MissingArtifact: there are no such data, or no such base.
-        ConfigError: the base's tokenizer does not suit.
+        ConfigError: the base's tokenizer does not suit, or the tokens are there, made over another base.
         DataError: no record of the data gives a sample.
     """
     data = artifacts.locate(root, "data", settings.data)
@@ -34,6 +34,7 @@ def build(root: Store, settings: TokensConfig, reference: str, policy: Policy) -
     inputs = {f"data/{settings.data}": data.fingerprint, "tokenizer": tokenizer.identity(loaded)}
     made = artifacts.begin(root, "tokens", settings.name, Identity(config.identity(settings), inputs, _code()), policy)
     if isinstance(made, Artifact):
+        _check_base(made, reference)
         return made
     for note in made.notes:
         print(note, flush=True)
@@ -45,6 +46,16 @@ def build(root: Store, settings: TokensConfig, reference: str, policy: Policy) -
             f"(categories: {settings.categories or 'all'}; ledger: {counts.ledger}); choose other categories or data"
         )
     return made.finish(_facts(settings, reference, counts, loaded))
+
+
+def _check_base(made: Artifact, reference: str) -> None:
+    """Tokens do not change with the base where its tokenizer stays, but what is trained on them does."""
+    if made.facts["base"] != reference:
+        raise ConfigError(
+            f"base={reference}: tokens/{made.name} are there, made over {made.facts['base']}, and so is what was "
+            "trained on them; give these another name (experts: their plan), name that base, or pass --again to make "
+            "them anew"
+        )
 
 
 def _code() -> str:

@@ -106,6 +106,21 @@ def encoder(tokenizer: Any) -> Callable[[str], tuple[int, ...]]:
     return encode
 
 
+def vocabulary(path: str) -> dict[str, int] | None:
+    """Every token's id, but for the padding token that we add; None where there is no `tokenizer.json`.
+
+    Args:
+        path: a folder or a hub id.
+    """
+    from tokenizers import Tokenizer
+
+    try:
+        core = Tokenizer.from_file(f"{path}/tokenizer.json") if is_local_path(path) else Tokenizer.from_pretrained(path)
+    except Exception:  # the library has no class of its own for it
+        return None
+    return {token: number for token, number in core.get_vocab().items() if token != OWN_PAD}
+
+
 def identity(tokenizer: Any) -> str:
     """A fingerprint of what a tokenizer does, wherever it came from."""
     return fingerprint([tokenizer.backend_tokenizer.to_str(), tokenizer.pad_token])

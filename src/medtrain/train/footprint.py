@@ -56,7 +56,7 @@ def shape_of(path: str, config: TrainConfig) -> ModelShape:
     except (OSError, ValueError) as error:
         raise ConfigError(f"model.base={path}: has no model config: {error}") from error
     with torch.device("meta"):
-        model: Any = AutoModelForCausalLM.from_config(described)
+        model: Any = AutoModelForCausalLM.from_config(described, trust_remote_code=config.model.trust_remote_code)
         head = model.get_output_embeddings()
         linears = [m for m in model.modules() if isinstance(m, torch.nn.Linear) and m is not head]
         whole = sum(p.numel() for p in model.parameters())

@@ -80,9 +80,11 @@ def prepare(
     """A run's artifact where it is whole, else its build and what its workers are told; merges what it starts from.
 
     Raises:
+        ConfigError: the base's tokenizer is not that of the tokens.
         MissingArtifact, IdentityMismatch: as in `run`.
     """
     tokens = artifacts.locate(root, "tokens", config.tokens)
+    stages.check_tokens(root, config, tokens)
     build = artifacts.begin(root, kind, config.name, stages.identity_of(root, config, tokens), policy)
     if isinstance(build, Artifact):
         print(f"{kind}/{config.name} is whole already ({build.store.root}); --again trains it again", flush=True)
@@ -129,7 +131,8 @@ def _merge(root: Store, config: TrainConfig, tokens: Artifact, policy: Policy) -
     def merge() -> None:
         from medtrain.train.merge import merged
 
-        merged(base, adapter, torch.bfloat16).save_pretrained(folder)
+        trusted = config.model.trust_remote_code
+        merged(base, adapter, torch.bfloat16, trust_remote_code=trusted).save_pretrained(folder)
 
     print(f"merging {run} into its base, in float32, saved as bfloat16", flush=True)
     ray.get(ray.remote(num_cpus=1)(merge).remote())

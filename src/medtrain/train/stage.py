@@ -1,5 +1,7 @@
 """A training stage's config, and what a run's artifact is made from."""
 
+import functools
+import hashlib
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,6 +12,7 @@ from medtrain.artifacts import Artifact, Identity
 from medtrain.config import fingerprint, identity
 from medtrain.errors import ConfigError
 from medtrain.storage import Store
+from medtrain.tokens.tokenizer import FOLDER, vocabulary
 from medtrain.train.recipe import fill
 from medtrain.train.settings import TrainConfig
 
@@ -42,12 +45,40 @@ def base_reference(root: Store, config: TrainConfig, tokens: Artifact) -> str:
     """The model reference that the stage's adapter sits on.
 
     Merged weights are an artifact named after the stage they come from; an adapter that is gone on with keeps its base.
+
+    Raises:
+        ConfigError: the config names another base than the stage that it goes on from has.
     """
-    if config.merge_from:
-        return f"artifact:merged/{config.merge_from.replace('/', '-')}"
-    if config.init_from and not config.init_from.startswith("/"):
-        return str(_stage(root, config.init_from).facts["base"])
-    return config.model.base or str(tokens.facts["base"])
+    begun = _begun(config)
+    if begun is None:
+        return config.model.base or str(tokens.facts["base"])
+    base = str(_stage(root, begun).facts["base"])
+    if config.model.base not in (None, base):
+        raise ConfigError(f"model.base={config.model.base}: {begun} is over {base}; leave it out, or begin elsewhere")
+    return f"artifact:merged/{begun.replace('/', '-')}" if config.merge_from else base
+
+
+def check_tokens(root: Store, config: TrainConfig, tokens: Artifact) -> None:
+    """See that the tokenizer of what a stage begins from gives the ids that its tokens have.
+
+    Raises:
+        ConfigError: it gives others: to the model every row would be another text.
+    """
+    begun, base = _begun(config), config.model.base
+    if begun is None and base in (None, tokens.facts["base"]):
+        return
+    path = stage_adapter(root, begun) if begun is not None else artifacts.model_path(root, str(base))
+    named = (
+        f"{'merge_from' if config.merge_from else 'init_from'}={begun}" if begun is not None else f"model.base={base}"
+    )
+    ours, theirs = vocabulary(str(tokens.store.local(FOLDER))), vocabulary(path)
+    if theirs is None:
+        print(f"{named}: no tokenizer.json there that tokens/{tokens.name} could be compared with", flush=True)
+    elif ours is not None and not theirs.items() <= ours.items():
+        raise ConfigError(
+            f"{named}: its tokenizer gives other ids than tokens/{tokens.name}, made for {tokens.facts['base']}; build "
+            "tokens for it, or take what they were made for"
+        )
 
 
 def identity_of(root: Store, config: TrainConfig, tokens: Artifact) -> Identity:
@@ -57,9 +88,8 @@ def identity_of(root: Store, config: TrainConfig, tokens: Artifact) -> Identity:
         MissingArtifact: an input does not exist; the message names the job that makes it.
     """
     inputs = {f"tokens/{tokens.name}": tokens.fingerprint}
-    for start in (config.merge_from, config.init_from):
-        if start and not start.startswith("/"):
-            inputs[start] = _stage(root, start).fingerprint
+    if (begun := _begun(config)) is not None:
+        inputs[begun] = _stage(root, begun).fingerprint
     if not config.merge_from:
         inputs["base"] = _base_fingerprint(root, base_reference(root, config, tokens))
     kind = plugins.source_of("train", "adapters", config.adapter["kind"])
@@ -70,6 +100,12 @@ def code() -> list[Path]:
     """The files that a run's weights depend on, beside its adapter's own."""
     files = artifacts.room_code("train", "train/lanes", "tokens/shards.py")
     return [path for path in files if path.stem not in ASIDE]
+
+
+def _begun(config: TrainConfig) -> str | None:
+    """The stage that a stage goes on from, None where it begins with a base or an adapter's folder."""
+    begun = config.merge_from or config.init_from
+    return begun if begun and not begun.startswith("/") else None
 
 
 def _stage(root: Store, run: str) -> Artifact:
@@ -85,11 +121,20 @@ def stage_adapter(root: Store, run: str) -> str:
 
 
 def _base_fingerprint(root: Store, reference: str) -> str:
-    """An artifact's fingerprint, else one of a local model's sizes, else of the hub id."""
+    """An artifact's fingerprint, else one of a local model's files, wherever they lie, else of the hub id."""
     if reference.startswith("artifact:"):
         kind, _, name = reference.removeprefix("artifact:").partition("/")
         return artifacts.locate(root, kind, name).fingerprint
 
     folder = Path(artifacts.model_path(root, reference))
-    files = sorted(folder.glob("*")) if folder.is_dir() else []
-    return fingerprint([reference.rsplit("/", 1)[-1], *([path.name, path.stat().st_size] for path in files)])
+    if not folder.is_dir():
+        return fingerprint([reference])
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    return fingerprint([[path.name, _digest(path, path.stat().st_size, path.stat().st_mtime_ns)] for path in files])
+
+
+@functools.cache
+def _digest(path: Path, size_bytes: int, changed_ns: int) -> str:
+    """SHA-256 of a file, read once in a process as long as it has this size and time."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
