@@ -46,6 +46,8 @@ LOST_STEPS, BOUND, POISONED_ROW = 5, 1e-4, 17
 NOTICE_STEPS = 4
 """From a worker's SIGTERM to the state that is saved: the step under way, which had asked already, and the next, which
 carries the word. One more that was done and not yet in the log, and one until Python takes up the signal."""
+NOTICE_S, GRACE_S = 8, 30
+"""How long Ray may take to tell the workers of a drained node, and how long a spot machine lives after its notice."""
 AGAIN_S = 120
 """From a node's loss to the first step of the smaller group, on a busy machine too; Ray that is not told
 `elastic.start_timeout_s` asks again and again, a minute each time, for the worker that is gone."""
@@ -365,6 +367,49 @@ def test_a_hurt_run_ends_as_an_undisturbed_one(
     else:
         assert set(run.world_sizes()) == {2}
     _same_without(run, poison) if poison else _same(run, undisturbed, calm)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+@pytest.mark.usefixtures("group_of_one")
+def test_a_run_leaves_a_node_that_is_drained_before_it_goes(
+    storage: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray's own word of a spot machine's end: the state is on storage long before, and no failure is counted."""
+    monkeypatch.setenv("MEDTRAIN_PLUGINS", str(storage / "plugins"))
+    hold = storage / "hold-drained"
+    with several.cluster(2) as cluster:
+        run = Run(cluster, storage, "drained", {"hold": str(hold)}, max_failures=0)
+        run.submit()
+        run.wait_for_step(14)
+        hold.touch()  # the few steps that are left would be over before the word is there
+        began = time.monotonic()
+        _drain(cluster, cluster.nodes[0])
+        time.sleep(NOTICE_S)
+        hold.unlink()
+        saved = run.wait_for("word", lambda: re.search(r"a node is about to go: step (\d+) is saved", run.log))
+        assert time.monotonic() - began < GRACE_S
+        time.sleep(max(0.0, began + GRACE_S - time.monotonic()))
+        lost = time.time()
+        cluster.lose(cluster.nodes[0])
+        run.end()
+    step = int(saved[1])
+    print(f"groups of {run.world_sizes()}, resumed {run.resumed()}")
+    assert run.world_sizes() == [2, 1] and run.resumed() == [(step, "checkpoints")]
+    assert min(line["time"] for line in run.lines() if line["step"] > step) - lost <= AGAIN_S
+    _same(run, undisturbed, step)
+
+
+def _drain(cluster: several.Cluster, node: several.Node) -> None:
+    """Tell Ray that a node will be gone after the time of grace."""
+    raylet = " ".join(node.processes("raylet/raylet")[0].cmdline())
+    number = re.search(r"--node_id=(\w+)", raylet)
+    assert number is not None
+    told = [f"--node-id={number[1]}", "--reason=DRAIN_NODE_REASON_PREEMPTION", "--reason-message=spot"]
+    command = [Path(sys.executable).parent / "ray", "drain-node", f"--address={cluster.address}", *told]
+    subprocess.run(
+        [*command, f"--deadline-remaining-seconds={GRACE_S}"], check=True, env={**os.environ, **cluster.environment}
+    )
 
 
 def _same(run: Run, undisturbed: Path, calm: int) -> None:
