@@ -108,6 +108,7 @@ def test_a_bad_override_says_why(file: Path, assignment: str, reason: str) -> No
     [
         ("nmae: b\n", r"nmae: unknown field; did you mean 'name'\?"),
         ("name: b\ninner: {rat: 1}\n", r"inner\.rat: unknown field; did you mean 'inner\.rate'\?"),
+        ("name: b\nitems: [{}, {rat: 1}]\n", r"items\.1\.rat: unknown field; did you mean 'items\.1\.rate'\?"),
         ("inner: {}\n", "name: required and not given"),
         ("name: b\nmode: Paper\n", "mode='Paper': Input should be 'paper' or 'released'"),
         ("name: b\ninner: {threads: 0}\n", "inner.threads=0: Input should be greater than or equal to 1"),

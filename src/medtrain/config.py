@@ -138,11 +138,19 @@ def _explain(kind: type[Config], problem: Any) -> str:
         near = difflib.get_close_matches(location, names, 1) or difflib.get_close_matches(
             location.rpartition(".")[2], [name.rpartition(".")[2] for name in names], 1
         )
-        hint = f"did you mean {near[0]!r}?" if near else "--help lists the fields there are"
+        hint = f"did you mean {_at(near[0], location)!r}?" if near else "--help lists the fields there are"
         return f"  {location}: unknown field; {hint}"
     if problem["type"] == "missing":
         return f"  {location}: required and not given; set it in the YAML or as {location}=VALUE"
     return f"  {location}={problem['input']!r}: {problem['msg']}"
+
+
+def _at(known: str, location: str) -> str:
+    """A field's path as `fields` names it, with the items' own numbers and names where the location has them."""
+    parts, given = known.split("."), location.split(".")
+    if len(parts) != len(given):
+        return known
+    return ".".join(own if part in ("0", "NAME") else part for part, own in zip(parts, given, strict=True))
 
 
 def _is_knob(field: FieldInfo) -> bool:

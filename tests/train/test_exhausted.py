@@ -18,7 +18,7 @@ def test_a_refused_allocation_is_recognised() -> None:
         torch.empty(2**60, dtype=torch.uint8)
     assert is_exhausted(caught.value)
     assert is_exhausted(torch.OutOfMemoryError("CUDA out of memory"))
-    assert is_exhausted(RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be …"))
+    assert not is_exhausted(RuntimeError("CUDA error: out of memory")), "another try may find it free"
     assert not is_exhausted(RuntimeError("shape mismatch")) and not is_exhausted(MemoryError())
 
 

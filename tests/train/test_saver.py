@@ -29,6 +29,29 @@ def fresh(store: Store, said: list[str] | None = None) -> Saver:
     return Saver(store, attempts.claim(store), 2, say)
 
 
+def test_an_owed_state_takes_no_room_that_a_later_one_needs(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On storage that holds four checkpoints, of which a stranger's file takes two for a while."""
+    saver, room, original = fresh(store), [4], Store.write_through
+
+    def write(self: Store, path: str, *content: Any) -> None:
+        if "state" in path and len(self.folders(checkpoint.FOLDER)) >= room[0]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        original(self, path, *content)
+
+    monkeypatch.setattr(Store, "write_through", write)
+    for step in (5, 10, 15):
+        saver.save(Progress(step=step, best_step=5), state(step))
+    room[0] = 2
+    saver.save(Progress(step=20, best_step=20), state(20))
+    while len(saver.reading) > 1 or saver._owed is None:
+        time.sleep(0.001)
+    room[0] = 4
+    for step in (30, 40, 50):
+        saver.save(Progress(step=step, best_step=20), state(step))
+    assert saver.finish() == ""
+    assert [int(name[5:13]) for name in store.folders(checkpoint.FOLDER)] == [20, 40, 50]
+
+
 def refusing(monkeypatch: pytest.MonkeyPatch, steps: set[int]) -> None:
     """Storage that is full while the checkpoints of these steps are written."""
     original = Store.write_through

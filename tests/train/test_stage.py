@@ -10,8 +10,9 @@ from safetensors.torch import load_file, save_file
 
 from medtrain.artifacts import Artifact, Build, Identity, Policy, begin, locate
 from medtrain.errors import ConfigError
+from medtrain.runtime import RuntimeConfig
 from medtrain.storage import Store
-from medtrain.train import stage
+from medtrain.train import launch, stage
 from medtrain.train.stage import StageConfig
 
 
@@ -41,6 +42,14 @@ def begun(made_once: Store, tokens: Artifact) -> Store:
     return made_once
 
 
+def one_more(folder: Path) -> None:
+    """Let a tokenizer know a token that no row has."""
+    path = folder / "tokenizer.json"
+    content = json.loads(path.read_text())
+    content["model"]["vocab"]["a b c"] = 999
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False))
+
+
 def other_ids(folder: Path) -> None:
     """Let two tokens of a tokenizer change places; the file's size stays."""
     path = folder / "tokenizer.json"
@@ -57,6 +66,8 @@ def test_a_base_of_its_own_is_taken_where_its_tokenizer_is_that_of_the_tokens(
     stage.check_tokens(made_once, asked, tokens)
     assert stage.base_reference(made_once, asked, tokens) == str(base)
     assert stage.base_reference(made_once, config(), tokens) == "artifact:bases/tiny" and capsys.readouterr().out == ""
+    one_more(base)
+    stage.check_tokens(made_once, asked, tokens)
     other_ids(base)
     with pytest.raises(
         ConfigError, match=rf"model.base={base}: its tokenizer gives other ids than tokens/tiny, made for"
@@ -74,7 +85,8 @@ def test_a_stage_goes_on_over_the_base_of_the_one_before(begun: Store, tokens: A
         assert stage.base_reference(begun, config(**{start: "stage1/first"}, model=model), tokens) == wanted
     another = config(**{start: "stage1/first"}, model={"base": "/models/other"})
     with pytest.raises(ConfigError, match=r"model.base=/models/other: stage1/first is over artifact:bases/tiny; leave"):
-        stage.base_reference(begun, another, tokens)
+        launch.prepare(begun, "stage2", another, RuntimeConfig(), Policy(again=True))
+    assert begun.files("stage2") == [], "refused when something was done already"
     stage.check_tokens(begun, config(**{start: "stage1/first"}), tokens)
     other_ids(begun.local("stage1/first/adapter"))
     with pytest.raises(ConfigError, match=rf"{start}=stage1/first: its tokenizer gives other ids than tokens/tiny"):

@@ -53,8 +53,8 @@ def _check_base(made: Artifact, reference: str) -> None:
     if made.facts["base"] != reference:
         raise ConfigError(
             f"base={reference}: tokens/{made.name} are there, made over {made.facts['base']}, and so is what was "
-            "trained on them; give these another name (experts: their plan), name that base, or pass --again to make "
-            "them anew"
+            "trained on them; give these another name (experts: their plan), name that base, or delete "
+            f"{made.store.root}, which is made anew then"
         )
 
 

@@ -7,14 +7,15 @@ import torch
 from medtrain.train.settings import TrainConfig
 
 GIB = 2**30
-REFUSED = r"DefaultCPUAllocator: can't allocate memory|\bout of memory\b"
-"""In the words of PyTorch's allocator of a host, and of CUDA where no allocator of PyTorch's was asked."""
 
 
 def is_exhausted(error: BaseException) -> bool:
-    """Whether an error is an allocation that a device or the host refused."""
+    """Whether an error is an allocation that a device or the host refused to PyTorch.
+
+    CUDA's own refusal, of a context or pinned memory, is none: what a killed process held may be free a moment later.
+    """
     return isinstance(error, torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and re.search(REFUSED, str(error), re.IGNORECASE) is not None
+        isinstance(error, RuntimeError) and "DefaultCPUAllocator: can't allocate memory" in str(error)
     )
 
 

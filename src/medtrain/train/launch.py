@@ -80,11 +80,12 @@ def prepare(
     """A run's artifact where it is whole, else its build and what its workers are told; merges what it starts from.
 
     Raises:
-        ConfigError: the base's tokenizer is not that of the tokens.
+        ConfigError: the base's tokenizer is not that of the tokens, or see `base_reference`; nothing has changed then.
         MissingArtifact, IdentityMismatch: as in `run`.
     """
     tokens = artifacts.locate(root, "tokens", config.tokens)
     stages.check_tokens(root, config, tokens)
+    base = stages.base_reference(root, config, tokens)
     build = artifacts.begin(root, kind, config.name, stages.identity_of(root, config, tokens), policy)
     if isinstance(build, Artifact):
         print(f"{kind}/{config.name} is whole already ({build.store.root}); --again trains it again", flush=True)
@@ -93,7 +94,6 @@ def prepare(
         print(note)
     if config.merge_from:
         _merge(root, config, tokens, policy)
-    base = stages.base_reference(root, config, tokens)
     return build, Payload(
         root=root.root,
         run=f"{kind}/{config.name}",

@@ -98,7 +98,7 @@ def train(run: Run[Engine]) -> Progress:
 
     Raises:
         TrainingError: as in `steps`, or a step has no trained token.
-        Leaving: a rank was told to leave; the state is saved.
+        Leaving: a rank was told to leave; the state is saved, as far as storage takes it.
     """
 
     def make(s: Step) -> dict[str, float]:
@@ -122,7 +122,7 @@ def steps(run: Run[E]) -> Steps:
 
     Raises:
         TrainingError: trouble that the policy does not mend, or the last state cannot be saved.
-        Leaving: a rank was told to leave; the state is saved.
+        Leaving: a rank was told to leave; the state is saved, as far as storage takes it.
     """
     config = run.config
     every = config.validation.every_steps or max(1, run.steps // 10)

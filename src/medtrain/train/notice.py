@@ -12,7 +12,7 @@ _TERMINATED = threading.Event()
 
 
 class Leaving(RuntimeError):
-    """The state is saved and the group ends; the driver starts it again where there is room."""
+    """The state is saved, as far as storage takes it, and the group ends; the driver starts it where there is room."""
 
 
 def listen() -> None:

@@ -66,22 +66,16 @@ class Saver:
             self._refused = running.result()
 
     def _write(self, progress: Progress, state: State) -> str:
-        """Write the best state where it is owed, and this one, and prune; why storage refused this one, or nothing."""
-        if self._owed is not None and (self._owed[0].step != progress.best_step or not self._put(*self._owed)[1]):
+        """Write the best state where it is owed, and this one; why storage refused this one, or nothing."""
+        if self._owed is not None and (self._owed[0].step != progress.best_step or not self._put(*self._owed)):
             self._owed = None
-        written, refused = self._put(progress, state)
-        if refused:
-            if progress.best_step == progress.step:
-                self._owed = progress, state
-            return refused
-        try:
-            checkpoint.prune(self._store, self._keep, progress.best_step, written)
-        except OSError as error:
-            self._say(f"old checkpoints of {self._store.root} stay: {error.strerror or error}", flush=True)
-        return ""
+        refused = self._put(progress, state)
+        if refused and progress.best_step == progress.step:
+            self._owed = progress, state
+        return refused
 
-    def _put(self, progress: Progress, state: State) -> tuple[str, str]:
-        """Write one: its folder, and why storage refused it; one of the two is empty."""
+    def _put(self, progress: Progress, state: State) -> str:
+        """Write one and prune; why storage refused it, or nothing."""
         try:
             written = checkpoint.write(self._store, self.attempt, progress, state)
         except OSError as error:
@@ -92,6 +86,10 @@ class Saver:
                 f"the last whole one is {'step ' + str(last) if last else 'none'}"
             )
             self._say(f"{refused}; training goes on, the next interval tries again", flush=True)
-            return "", refused
+            return refused
         self._last_step = max(self._last_step, progress.step)
-        return written, ""
+        try:
+            checkpoint.prune(self._store, self._keep, progress.best_step, written)
+        except OSError as error:
+            self._say(f"old checkpoints of {self._store.root} stay: {error.strerror or error}", flush=True)
+        return ""

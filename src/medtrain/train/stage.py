@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import threading
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +19,7 @@ from medtrain.train.settings import TrainConfig
 
 ASIDE = ("command", "estimate", "exhausted", "footprint", "propose", "show")
 """Files of the room that only say or estimate something: a run is not made anew for their sake."""
+_READING = threading.Lock()
 
 
 class StageConfig(TrainConfig):
@@ -74,7 +76,7 @@ def check_tokens(root: Store, config: TrainConfig, tokens: Artifact) -> None:
     ours, theirs = vocabulary(str(tokens.store.local(FOLDER))), vocabulary(path)
     if theirs is None:
         print(f"{named}: no tokenizer.json there that tokens/{tokens.name} could be compared with", flush=True)
-    elif ours is not None and not theirs.items() <= ours.items():
+    elif ours is not None and not ours.items() <= theirs.items():
         raise ConfigError(
             f"{named}: its tokenizer gives other ids than tokens/{tokens.name}, made for {tokens.facts['base']}; build "
             "tokens for it, or take what they were made for"
@@ -130,11 +132,17 @@ def _base_fingerprint(root: Store, reference: str) -> str:
     if not folder.is_dir():
         return fingerprint([reference])
     files = sorted(path for path in folder.iterdir() if path.is_file())
-    return fingerprint([[path.name, _digest(path, path.stat().st_size, path.stat().st_mtime_ns)] for path in files])
+    return fingerprint([[path.name, _digest(path)] for path in files])
+
+
+def _digest(path: Path) -> str:
+    """SHA-256 of a file, read once in a process as long as it has the same size and time."""
+    known = path.stat()
+    with _READING:
+        return _digest_of(path, known.st_size, known.st_mtime_ns)
 
 
 @functools.cache
-def _digest(path: Path, size_bytes: int, changed_ns: int) -> str:
-    """SHA-256 of a file, read once in a process as long as it has this size and time."""
+def _digest_of(path: Path, size_bytes: int, changed_ns: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
