@@ -4,6 +4,7 @@ Judged by the movement d = |w - w'| / |w - w0| over all trained tensors after 40
 would not see lost moments. The losses compared are those of all steps and, at the end, of each source's held-out rows.
 """
 
+import contextlib
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -26,7 +27,7 @@ from medtrain import runtime
 from medtrain.artifacts import locate
 from medtrain.storage import Store
 from medtrain.tokens.shards import Sample, Samples
-from medtrain.train import adapters, validation
+from medtrain.train import adapters, order, validation
 from medtrain.train import loss as losses_of
 from medtrain.train.deepspeed_config import EngineConfig
 from medtrain.train.engine import Engine, join_group
@@ -97,7 +98,8 @@ def _engine_run(
         if mutate == "dropout from the running RNG":
             drawn = torch.randint(2**31, (len(micro_batches),), generator=running).tolist()
             micro_batches = [replace(micro, seed=seed) for micro, seed in zip(micro_batches, drawn, strict=True)]
-        losses.append(_step(engine, micro_batches, step))
+        with _wrong_together(engine, samples, micro_batches, mutate):
+            losses.append(_step(engine, micro_batches, step))
     if engine_config["zero_stage"] == 3:
         _check_shares(root, engine.deepspeed.module, {"precision": precision, "quant_storage": storage})
     yield "", engine.weights(), [*losses, *_held_out(engine, samples)]
@@ -109,6 +111,23 @@ def _engine_run(
         engine, samples, plan = _started(*given, half, moments=how == "resumed")
         later = [_step(engine, plan.at(step), step) for step in range(HALF, STEPS)]
         yield f"-{how}", engine.weights(), [*losses[:HALF], *later, *_held_out(engine, samples)]
+
+
+@contextlib.contextmanager
+def _wrong_together(engine: Engine, samples: Samples, micro_batches: list[MicroBatch], mutate: str) -> Iterator[None]:
+    """What only several ranks can do wrong, in one step."""
+    share, backward, ranks = order.share, engine.deepspeed.backward, runtime.world_size()
+    if mutate == "an idle rank trains the first micro-batch":
+        order.share = lambda micros, *of: [micro or micros[0] for micro in share(micros, *of)]
+    if mutate == "a mean over ranks of means":
+        rows = [[row for m in share(micro_batches, rank, ranks) if m for row in m.rows] for rank in range(ranks)]
+        tokens = [float(samples.trained_tokens[of_rank].sum()) for of_rank in rows]
+        weight = sum(tokens) / (ranks * tokens[runtime.rank()])
+        engine.deepspeed.backward = lambda loss, **how: backward(loss * weight, **how)
+    try:
+        yield
+    finally:
+        order.share, engine.deepspeed.backward = share, backward
 
 
 def _check_shares(root: str, module: torch.nn.Module, model: dict[str, str]) -> None:
@@ -303,6 +322,8 @@ def _runs(workers: int, part: str) -> dict[str, dict[str, Any]]:
         add("fp32-adalora-0", 0)
     if (workers, part) == (2, "some"):
         runs["fp32-3"]["chunk_tokens"] = 16  # ranks train more tokens than that, and not equally many
+        for bug in ("an idle rank trains the first micro-batch", "a mean over ranks of means"):
+            add(f"fp32-bug: {bug}", 1, mutate=bug)
     if (workers, part) == (2, "rest"):
         add("nf4-3-bfloat16", 3, engine={"gradient_checkpointing": "selective"}, storage="bfloat16")
     if workers == 3:
