@@ -74,9 +74,9 @@ def check_tokens(root: Store, config: TrainConfig, tokens: Artifact) -> None:
         f"{'merge_from' if config.merge_from else 'init_from'}={begun}" if begun is not None else f"model.base={base}"
     )
     ours, theirs = vocabulary(str(tokens.store.local(FOLDER))), vocabulary(path)
-    if theirs is None:
+    if ours is None or theirs is None:
         print(f"{named}: no tokenizer.json there that tokens/{tokens.name} could be compared with", flush=True)
-    elif ours is not None and not ours.items() <= theirs.items():
+    elif not ours.items() <= theirs.items():
         raise ConfigError(
             f"{named}: its tokenizer gives other ids than tokens/{tokens.name}, made for {tokens.facts['base']}; build "
             "tokens for it, or take what they were made for"
